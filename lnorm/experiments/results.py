@@ -1,0 +1,130 @@
+"""Running an experiment over seeds, and what comes out: measurements, claims, a table, a file."""
+
+import datetime
+import json
+import multiprocessing
+import platform
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import lnorm
+from lnorm.experiments.catalogue import load
+from lnorm.experiments.claim import Claim, Measurements
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment measured over seeds 0, 1, …, and what follows for its claims."""
+
+    name: str
+    settings: dict[str, Any]
+    runs: list[Measurements]
+    claims: list[Claim]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Return a measurement stacked over seeds: shape ``(seeds, ...)``."""
+        if name not in self.runs[0]:
+            raise KeyError(f"{self.name} measures no {name!r}; it measures: {', '.join(self.runs[0])}")
+        return np.stack([run[name] for run in self.runs])
+
+    def mean(self, name: str) -> Any:
+        """Return a measurement averaged over seeds."""
+        return self[name].mean(axis=0)
+
+    def spread(self, name: str) -> Any:
+        """Return a measurement's sample standard deviation over seeds."""
+        return self[name].std(axis=0, ddof=1)
+
+    def check(self) -> None:
+        """Raise AssertionError naming every claim that does not hold. The book's build stops here."""
+        broken = [claim for claim in self.claims if claim.verdict == "does not hold"]
+        if broken:
+            lines = [f"- {c.sentence}: expected {c.condition}, measured {c.ours}" for c in broken]
+            raise AssertionError(f"{self.name}: {len(broken)} claim(s) do not hold\n" + "\n".join(lines))
+
+    def _repr_markdown_(self) -> str:
+        """The claims as a table, with citations as MyST roles: how a chapter shows them."""
+        lines = ["| Claim | Source | Published | Ours | Holds if | Verdict |", "|---|---|---|---|---|---|"]
+        for c in self.claims:
+            source = (
+                f"{{cite:t}}`{c.source}`" + (f", {c.where}" if c.where else "") if c.source else c.where or "this book"
+            )
+            lines.append(f"| {c.sentence} | {source} | {c.published} | {c.ours} | {c.condition} | {c.verdict} |")
+        return "\n".join(lines)
+
+    def save(self, path: Path) -> None:
+        """Write measurements, claims and where they come from as JSON. An existing file is replaced in one step."""
+        record = {
+            "experiment": self.name,
+            "settings": self.settings,
+            "seeds": len(self.runs),
+            "made": {
+                "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                "lnorm": lnorm.__version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "machine": f"{platform.system()} {platform.machine()}",
+            },
+            "claims": [
+                {**asdict(c), "ours": c.ours, "condition": c.condition, "verdict": c.verdict} for c in self.claims
+            ],
+            "runs": self.runs,
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+        unfinished.replace(path)
+
+
+def run(
+    name: str,
+    seeds: int = 3,
+    workers: int = 1,
+    on_done: Callable[[int], None] = lambda finished: None,
+    **settings: Any,
+) -> Results:
+    """Run the experiment ``name`` on seeds 0 … ``seeds`` - 1.
+
+    ``settings`` go to the module's ``run``. With several ``workers``, seeds run in that many processes, one thread
+    each. ``on_done`` is called with the number of finished seeds. Raises LookupError for an unknown name.
+    """
+    module = load(name)
+    if seeds < 1:
+        raise ValueError(f"seeds: expected at least 1, got {seeds}")
+    if workers == 1:
+        runs = []
+        for seed in range(seeds):
+            runs.append(module.run(seed, **settings))
+            on_done(seed + 1)
+    else:
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+            futures = [pool.submit(module.run, seed, **settings) for seed in range(seeds)]
+            for finished, _ in enumerate(as_completed(futures), start=1):
+                on_done(finished)
+            runs = [future.result() for future in futures]
+    return Results(name, settings, runs, module.claims(runs))
+
+
+def _one_thread() -> None:
+    """One thread a process: as many processes as cores, and sums in the same order on every machine."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(1)
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _plain(value: Any) -> Any:
+    """Turn NumPy values into what JSON can hold."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"a measurement of type {type(value).__name__} cannot be stored; return numbers and NumPy arrays")
