@@ -40,7 +40,12 @@ def run(
             console.print(f"  [bold]{each:{width}}[/bold]  {escape(title(each))}")
         raise typer.Exit(2 if name else 0)
 
-    out.mkdir(parents=True, exist_ok=True)  # fail before the work, not after it
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # before the work, not after it
+        raise typer.BadParameter(
+            f"expected a folder that can be written, got {out} ({error.strerror})", param_hint="--out"
+        ) from error
     with Progress(
         *Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn(), console=console
     ) as bar:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+BOOK = ROOT / "book"
 CACHE = ROOT / "_build" / ".jupyter_cache"
 READER = {"name": "myst_nb_md", "type": "plugin"}
 CHAPTER_SECONDS = 600
@@ -40,7 +41,7 @@ def execute(cache: Any, record: Any) -> float:
     chapter = cache.get_project_notebook(record.pk)
     result = single_nb_execution(
         chapter.nb,
-        cwd=str(ROOT / "book"),
+        cwd=str(Path(record.uri).parent),
         timeout=CHAPTER_SECONDS,
         allow_errors=False,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
@@ -48,8 +49,9 @@ def execute(cache: Any, record: Any) -> float:
     if result.err:
         code_cells = [cell for cell in chapter.nb.cells if cell.cell_type == "code"]
         failed = next((n for n, cell in enumerate(code_cells, 1) if _has_error(cell)), len(code_cells))
-        name = Path(record.uri).relative_to(ROOT)
-        raise CellFailedError(f"{name}, code cell {failed} of {len(code_cells)} failed:\n\n{result.err}")
+        raise CellFailedError(
+            f"{Path(record.uri).name}, code cell {failed} of {len(code_cells)} failed:\n\n{result.err}"
+        )
     cache.cache_notebook_bundle(
         create_cache_bundle(chapter, None, None, result.time, None), check_validity=False, overwrite=True
     )
@@ -60,18 +62,18 @@ def _has_error(cell: Any) -> bool:
     return any(output.output_type == "error" for output in cell.outputs)
 
 
-def execute_changed(package: str) -> None:
-    """Execute every chapter whose outputs, made with this state of the package, are not in the cache."""
+def execute_changed(package: str, book: Path = BOOK, kept: Path = CACHE) -> None:
+    """Execute every chapter of ``book`` whose outputs, made with this state of the package, are not in ``kept``."""
     from jupyter_cache import get_cache
     from myst_nb.core.read import is_myst_markdown_notebook
 
-    made_with = CACHE / "package.sha256"
+    made_with = kept / "package.sha256"
     if not made_with.exists() or made_with.read_text() != package:
-        shutil.rmtree(CACHE, ignore_errors=True)
-        CACHE.mkdir(parents=True)
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir(parents=True)
         made_with.write_text(package)
-    cache = get_cache(str(CACHE))
-    for chapter in sorted((ROOT / "book").glob("*.md")):
+    cache = get_cache(str(kept))
+    for chapter in sorted(book.glob("*.md")):
         if is_myst_markdown_notebook(chapter.read_text(encoding="utf-8")):
             cache.add_nb_to_project(str(chapter), read_data=READER)
     waiting = [record for record in cache.list_unexecuted() if Path(record.uri).exists()]

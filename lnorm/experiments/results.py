@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import math
 import multiprocessing
 import platform
 from collections.abc import Callable
@@ -77,7 +78,8 @@ class Results:
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp")
-        unfinished.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+        text = json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
         unfinished.replace(path)
 
 
@@ -122,9 +124,15 @@ def _one_thread() -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Turn NumPy values into what JSON can hold."""
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
+    """Turn a record into what JSON can hold: arrays become lists, numbers that JSON lacks the words inf and nan."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
     raise TypeError(f"a measurement of type {type(value).__name__} cannot be stored; return numbers and NumPy arrays")

@@ -3,7 +3,7 @@
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -50,25 +50,66 @@ def trailing_axes(x: FloatArray, normalized_shape: tuple[int, ...]) -> tuple[int
     return tuple(range(x.ndim - len(normalized_shape), x.ndim))
 
 
-def parameter(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> FloatArray | None:
-    """Return a gain or bias of exactly ``shape``, or None."""
-    if value is None:
-        return None
+def channels_first(name: str, value: ArrayLike) -> FloatArray:
+    """Return ``value`` as a float array of shape ``(N, C, ...)``."""
+    array = float_array(name, value)
+    if array.ndim < 2:
+        raise ValueError(f"{name}: expected shape (N, C, ...) with channels on axis 1, got {array.shape}")
+    return array
+
+
+def shaped(name: str, value: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+    """Return ``value`` as a float array of exactly ``shape``."""
     array = float_array(name, value)
     if array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
     return array
 
 
-def cotangent(dy: ArrayLike, shape: tuple[int, ...]) -> FloatArray:
+def parameter(name: str, value: ArrayLike | None, shape: tuple[int, ...]) -> FloatArray | None:
+    """Return a gain or bias of exactly ``shape``, or None."""
+    return None if value is None else shaped(name, value, shape)
+
+
+def channel_parameter(name: str, value: ArrayLike | None, x: FloatArray) -> FloatArray | None:
+    """Return a gain or bias of shape ``(C,)``, reshaped to broadcast against ``x``, shape ``(N, C, ...)``; or None."""
+    array = parameter(name, value, x.shape[1:2])
+    return None if array is None else array.reshape(x.shape[1:2] + (1,) * (x.ndim - 2))
+
+
+def cotangent(dy: ArrayLike, shape: tuple[int, ...], name: str = "dy") -> FloatArray:
     """Return ``dy`` as an array of the forward output's shape."""
-    array = float_array("dy", dy)
+    array = float_array(name, dy)
     if array.shape != shape:
-        raise ValueError(f"dy: expected the shape of the forward output, {shape}, got {array.shape}")
+        raise ValueError(f"{name}: expected the shape of the forward output, {shape}, got {array.shape}")
     return array
+
+
+def integer(name: str, value: int, least: int | None = None) -> int:
+    """Return ``value`` as an int of at least ``least``; TypeError for anything that is not a whole number."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an int, got {value!r}") from None
+    if least is not None and number < least:
+        raise ValueError(f"{name}: expected an int of at least {least}, got {number}")
+    return number
+
+
+def axis_index(name: str, value: int, ndim: int) -> int:
+    """Return an axis of an array of ``ndim`` axes, counted from the front; negative ones count from the end."""
+    axis = integer(name, value)
+    if not -ndim <= axis < ndim:
+        raise ValueError(f"{name}: expected an axis of an array with {ndim} axes, got {axis}")
+    return axis % ndim
+
+
+def is_finite(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a real number other than infinity and NaN."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and math.isfinite(value)
 
 
 def check_eps(eps: float) -> None:
     """Refuse an eps that is negative, infinite or not a number."""
-    if not (isinstance(eps, (int, float, np.number)) and math.isfinite(eps) and eps >= 0):
+    if not (is_finite(eps) and eps >= 0):
         raise ValueError(f"eps: expected a finite number of at least 0, got {eps!r}")

@@ -1,0 +1,24 @@
+"""Which exercises there are, by assignment."""
+
+import importlib
+
+from lnorm.checks.exercise import Exercise
+
+ASSIGNMENTS = {"03-layer-norm": "lnorm.checks.layer_norm"}
+"""Name of the assignment → module with its ``EXERCISES``."""
+
+
+def assignment(name: str) -> tuple[Exercise, ...]:
+    """Return the exercises of an assignment; LookupError, naming what exists, if there is none."""
+    if name not in ASSIGNMENTS:
+        raise LookupError(f"no assignment is called {name!r}; there are: {', '.join(ASSIGNMENTS)}")
+    exercises: tuple[Exercise, ...] = importlib.import_module(ASSIGNMENTS[name]).EXERCISES
+    return exercises
+
+
+def exercise(name: str) -> Exercise:
+    """Return the exercise ``name``; LookupError, naming what exists, if there is none."""
+    found = {each.name: each for title in ASSIGNMENTS for each in assignment(title)}
+    if name not in found:
+        raise LookupError(f"no exercise is called {name!r}; there are: {', '.join(found)}")
+    return found[name]
