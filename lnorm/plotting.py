@@ -22,7 +22,6 @@ MARKERS = {"none": "s", "batch": "o", "layer": "^", "rms": "D", "weight": "v", "
 LABELS = {"none": "no norm", "batch": "BatchNorm", "layer": "LayerNorm", "rms": "RMSNorm", "weight": "WeightNorm"}
 
 _STYLE = {
-    "figure.figsize": (6.4, 3.6),
     "figure.facecolor": "none",
     "savefig.facecolor": "none",
     "axes.facecolor": "none",
@@ -59,9 +58,9 @@ def use_style() -> None:
     set_matplotlib_formats("svg", metadata={"Date": None})
 
 
-def figure(columns: int = 1, height: float = 3.6, **settings: Any) -> tuple[Figure, Any]:
-    """Return a figure of the page's width with one row of axes."""
-    return plt.subplots(1, columns, figsize=(6.4 if columns == 1 else 8.2, height), **settings)
+def figure(columns: int = 1, height: float = 3.3, **settings: Any) -> tuple[Figure, Any]:
+    """Return a figure with one row of axes, narrow enough (inches) that its text stays readable on a phone."""
+    return plt.subplots(1, columns, figsize=(5.4 if columns == 1 else 7.4, height), **settings)
 
 
 def line(

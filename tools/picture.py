@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from lnorm.experiments import run
-from lnorm.plotting import COLOURS, figure, line, theory, use_style
+from lnorm.plotting import figure, line, theory, use_style
 
 OUT = Path(__file__).resolve().parent.parent / "book" / "_static" / "gradients.svg"
 
@@ -21,9 +21,9 @@ def main() -> None:
         ("ln_backward_1", "layer", "LayerNorm"),
         ("backward_1", "other", "no norm, Xavier's initialization"),
     ):
-        line(ax, depth, signals[name][:, -31:], kind, label=label, markevery=5, color=COLOURS[kind])
-    for factor, label in ((np.pi / (np.pi - 1), "theory: π/(π−1), 1 and ½ a layer"), (1.0, None), (0.5, None)):
-        theory(ax, depth, factor ** (30.0 - depth), label=label)
+        line(ax, depth, signals[name][:, -31:], kind, label=label, markevery=5)
+    for factor in (np.pi / (np.pi - 1), 1.0, 0.5):
+        theory(ax, depth, factor ** (30.0 - depth), label="theory: π/(π−1), 1 and ½ a layer" if factor == 0.5 else None)
     ax.set(
         yscale="log",
         xlabel="layer (the gradient enters at the top layer, on the right)",

@@ -66,8 +66,8 @@ def torch_pin() -> str:
 def install_cpu_torch() -> None:
     """On Linux without a GPU, put torch's CPU build in place before pip can choose the CUDA one."""
     needs_choice = platform.system() == "Linux" and platform.machine() == "x86_64" and not shutil.which("nvidia-smi")
-    if not needs_choice or torch_build().endswith("+cpu"):
-        return  # pip takes the right one by itself
+    if not needs_choice or torch_build() in ("", torch_pin().removeprefix("torch==") + "+cpu"):
+        return  # pip takes the right one by itself, or will say why it finds none
     uv = re.findall(r"^uv==\S+", REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)[0]
     if pip(uv):
         command = [
