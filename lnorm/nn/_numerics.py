@@ -1,4 +1,4 @@
-"""The three lines of arithmetic that the norms share."""
+"""The arithmetic that the norms share."""
 
 from collections.abc import Sequence
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lnorm.nn import _arguments as arguments
-from lnorm.nn._numerics import moments, widen
+from lnorm.nn._numerics import widen
 
 
 class LayerNorm(nn.LayerNorm):
@@ -35,8 +35,9 @@ class LayerNorm(nn.LayerNorm):
     def forward(self, x: Tensor) -> Tensor:
         axes = arguments.trailing_axes("x", x, self.normalized_shape)
         wide = widen(x)
-        mean, var = moments(wide, axes)
-        y = (wide - mean) * torch.rsqrt(var + self.eps)  # x_hat
+        centred = wide - wide.mean(axes, keepdim=True)
+        var = centred.square().mean(axes, keepdim=True)  # two passes: E[x²] - E[x]² would cancel
+        y = centred * torch.rsqrt(var + self.eps)  # x_hat
         if self.weight is not None:
             y = y * self.weight
         if self.bias is not None:

@@ -87,8 +87,8 @@ class LayerNormLSTMCell(_Cell):
         c' = σ(f) c + σ(i) tanh(g)
         h' = σ(o) tanh(LN(c'))
 
-    (supplementary material). The cell c' itself is carried on unnormalized, so that its recurrence
-    stays linear. Gates are in torch's order. ``forward(x, (h, c))`` returns ``(h', c')``; None means zeros.
+    (supplementary material). The cell c' itself is carried on unnormalized, so that its recurrence stays linear. Gates
+    are in torch's order. ``forward(x, (h, c))`` returns ``(h', c')``; None means zeros.
     """
 
     def __init__(
@@ -122,8 +122,8 @@ class LayerNormGRUCell(_Cell):
         n = tanh(LN(W_in x) + b_in + r (LN(W_hn h) + b_hn))
         h' = (1 - z) n + z h
 
-    (supplementary material; the sense of z is torch's and that of the authors' code). Gates are in torch's
-    order. ``forward(x, h)`` returns h'; None means zeros.
+    (supplementary material; the sense of z is torch's and that of the authors' code). Gates are in torch's order.
+    ``forward(x, h)`` returns h'; None means zeros.
     """
 
     def __init__(

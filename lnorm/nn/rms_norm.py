@@ -35,7 +35,7 @@ class RMSNorm(nn.RMSNorm):
     def forward(self, x: Tensor) -> Tensor:
         axes = arguments.trailing_axes("x", x, self.normalized_shape)
         wide = widen(x)
-        eps = torch.finfo(x.dtype).eps if self.eps is None else self.eps
+        eps = torch.finfo(wide.dtype).eps if self.eps is None else self.eps
         y = wide * torch.rsqrt(wide.square().mean(axes, keepdim=True) + eps)  # x_hat
         if self.weight is not None:
             y = y * self.weight

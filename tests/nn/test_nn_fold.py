@@ -34,11 +34,12 @@ def close(got, expected):
     ("layer", "shape"),
     [
         (lambda bias: nn.Linear(5, 7, bias=bias), (3, 5)),
+        (lambda bias: nn.Linear(5, 5, bias=bias), (3, 5)),
         (lambda bias: nn.Conv1d(4, 6, 3, bias=bias), (2, 4, 8)),
         (lambda bias: nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2, bias=bias), (2, 4, 5, 6)),
         (lambda bias: nn.Conv3d(2, 3, 2, bias=bias), (2, 2, 4, 3, 5)),
     ],
-    ids=["linear", "conv1d", "conv2d", "conv3d"],
+    ids=["linear", "square", "conv1d", "conv2d", "conv3d"],
 )
 def test_batch_norm_folds_into_the_layer_before(layer, shape, affine, bias):
     layer = randomized(layer(bias))

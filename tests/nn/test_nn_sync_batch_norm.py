@@ -44,6 +44,8 @@ def worker(rank, folder):
 
     norm.eval()
     results["eval"] = norm(x[rows])  # no communication: the other process need not take part
+    untracked = SyncBatchNorm(4, track_running_stats=False).double().eval()
+    results["untracked"] = untracked(x[rows])  # in evaluation the statistics of this process alone
     try:
         SyncBatchNorm(4)(torch.ones(1 - rank, 4))  # one value a channel in all
     except ValueError as error:
@@ -96,7 +98,9 @@ def test_evaluation_is_local_and_one_value_is_refused_everywhere(shards):
         norm(x)
     norm.eval()
     close(torch.cat([shard["eval"] for shard in shards]), norm(x))
-    for shard in shards:
+    untracked = BatchNorm(4, track_running_stats=False).double().eval()
+    for shard, rows in zip(shards, SHARDS, strict=True):
+        close(shard["untracked"], untracked(x[slice(*rows)]))
         assert shard["error"].startswith("x: expected more than one value a channel")
 
 

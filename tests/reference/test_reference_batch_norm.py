@@ -94,6 +94,19 @@ def test_running_statistics_keep_their_own_dtype(dtype):
     assert mean.all()
 
 
+def test_evaluation_in_half_precision_rounds_once():
+    x, mean, var = (array.astype(np.float16) for array in (numbers(9, 3), numbers(3), numbers(3) ** 2))
+    y, _ = batch_norm(x, None, None, mean, var, training=False)
+    exact, _ = batch_norm(x.astype(float), None, None, mean.astype(float), var.astype(float), training=False)
+    np.testing.assert_allclose(y, exact, rtol=2**-11 + 1e-5)  # half a unit in the last place
+
+
+@pytest.mark.parametrize("shape", [(4, 0), (4, 0, 3), (4, 3, 0)])
+def test_nothing_to_normalize_is_no_error(shape):
+    y, cache = batch_norm(np.ones(shape))
+    assert y.shape == batch_norm_backward(y, cache)[0].shape == shape
+
+
 @pytest.mark.parametrize("offset", [0, 1e4])
 @pytest.mark.parametrize("shape", [(64, 8), (16, 8, 6, 6)])
 def test_float32_is_at_least_as_exact_as_torch(offset, shape):
