@@ -13,9 +13,9 @@ c.CourseDirectory.release_directory = "exercises"
 c.CourseDirectory.ignore = [".ipynb_checkpoints", "*.pyc", "__pycache__", ".pytest_cache", "*.md"]
 
 c.ClearSolutions.code_stub = {"python": "raise NotImplementedError  # replace this line with your code"}
-c.NbConvertBase.display_data_priority = ["text/html", "text/markdown", "image/svg+xml", "image/png", "text/plain"]
 c.HTMLExporter.sanitize_html = True  # a student's output must not run as a script in a reader's browser
 c.ExecutePreprocessor.timeout = 60  # seconds a cell
+c.Execute.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
 
 # The graded cases are drawn from a secret that this course alone knows; it is made when it is first needed.
 if "autograde" in sys.argv and "LNORM_GRADING_SEED" not in os.environ:

@@ -19,6 +19,7 @@ MAY_IMPORT = {
     "data": set(),
     "training": set(),
     "plotting": set(),
+    "probing": {"plotting"},
     "experiments": {"experiments", "reference", "nn", "data", "training"},
     "checks": {"checks", "reference"},
     "cli": {"experiments", "checks"},
@@ -60,13 +61,11 @@ def test_importing_loads_nothing_heavy(module):
     assert done.stdout.strip() == ""
 
 
-def test_import_is_instant():
-    code = "import time; t = time.perf_counter(); import lnorm; print(time.perf_counter() - t)"
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(3)
-    ]
-    assert min(times) < 0.1
+def test_importing_the_package_costs_next_to_nothing():
+    """Counted in modules, not in seconds, which depend on the machine: one, the package itself."""
+    code = "import sys; before = set(sys.modules); import lnorm; print(len(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 1
 
 
 def test_requirements_pin_all_that_the_package_asks_for():

@@ -17,8 +17,8 @@ class BatchNorm(_BatchNorm):
     is the unbiased estimate. Constructor, parameters, buffers and ``state_dict`` are those of
     :class:`torch.nn.BatchNorm1d` and its sisters; half-precision statistics are taken in float32.
 
-    Raises TypeError for an input that is not floating point; ValueError for shapes that do not fit and for one value
-    a channel in training, whose variance would be 0.
+    Raises TypeError for an input that is not floating point; ValueError for shapes that do not fit, and in training for
+    one value a channel, whose variance would be 0, and for ``eps=0``, as torch does.
     """
 
     def __init__(
@@ -40,34 +40,37 @@ class BatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         arguments.channels("x", x, self.num_features)
         wide = widen(x)
-        mean, var = self._statistics(wide)
-        x_hat = (wide - mean) * torch.rsqrt(var + self.eps)
+        centred, var = self._statistics(wide)
+        x_hat = centred * torch.rsqrt(var + self.eps)
         return scale_and_shift(x_hat, self.weight, self.bias).to(x.dtype)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean and variance to normalize with, and update the running ones in training."""
+        """Return ``x`` minus the mean, and the variance, to normalize with; update the running ones in training."""
         if not self.training and self.track_running_stats:
             per_channel = (1, -1) + (1,) * (x.ndim - 2)
-            return self.running_mean.view(per_channel), self.running_var.view(per_channel)
-        mean, var, count = self._batch_statistics(x)
+            mean, var = (widen(each).view(per_channel) for each in (self.running_mean, self.running_var))
+            return x - mean, var
+        centred, mean, var, count = self._batch_statistics(x)
         if count == 1:
             raise ValueError(f"x: expected more than one value a channel in training, got shape {tuple(x.shape)}")
         if self.training and self.track_running_stats:
             self.num_batches_tracked += 1
             if count:  # an empty batch has no statistics to learn from
                 self._track(mean.detach(), var.detach() * count / (count - 1))
-        return mean, var
+        return centred, var
 
-    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Return mean, biased variance and the number of values behind each of them."""
-        mean, var = moments(x, (0, *range(2, x.ndim)))
-        return mean, var, x.numel() // self.num_features
+    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+        """Return ``x`` minus its mean, the mean, the biased variance and the number of values behind a statistic."""
+        if self.eps == 0:
+            raise ValueError("eps: expected a number above 0 with a batch's statistics, got 0; torch refuses it too")
+        return *moments(x, (0, *range(2, x.ndim))), x.numel() // self.num_features
 
     def _track(self, mean: Tensor, var: Tensor) -> None:
         """Move the running statistics towards those of this batch; instances, if kept apart on axis 0, are averaged."""
         momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean.mean(0).flatten().to(self.running_mean.dtype), momentum)
-        self.running_var.lerp_(var.mean(0).flatten().to(self.running_var.dtype), momentum)
+        for running, batch in ((self.running_mean, mean), (self.running_var, var)):
+            wide = widen(running)
+            running.copy_(wide.lerp(batch.mean(0).flatten().to(wide.dtype), momentum))
 
 
 class TokenBatchNorm(BatchNorm):

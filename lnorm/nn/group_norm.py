@@ -38,6 +38,6 @@ class GroupNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         arguments.channels("x", x, self.num_channels)
         groups = widen(x).unflatten(1, (self.num_groups, -1))  # (N, G, C / G, ...)
-        mean, var = moments(groups, tuple(range(2, groups.ndim)))
-        x_hat = ((groups - mean) * torch.rsqrt(var + self.eps)).flatten(1, 2)  # (N, C, ...)
+        centred, _, var = moments(groups, tuple(range(2, groups.ndim)))
+        x_hat = (centred * torch.rsqrt(var + self.eps)).flatten(1, 2)  # (N, C, ...)
         return scale_and_shift(x_hat, self.weight, self.bias).to(x.dtype)

@@ -33,10 +33,9 @@ class InstanceNorm(BatchNorm):
     ) -> None:
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
 
-    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
         if x.ndim < 3:
             raise ValueError(
                 f"x: expected shape (N, {self.num_features}, ...) with axes of space, got {tuple(x.shape)}"
             )
-        mean, var = moments(x, tuple(range(2, x.ndim)))  # (N, C, 1, ...)
-        return mean, var, x.numel() // max(x.shape[0] * x.shape[1], 1)
+        return *moments(x, tuple(range(2, x.ndim))), x.numel() // max(x.shape[0] * x.shape[1], 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lnorm.nn import _arguments as arguments
-from lnorm.nn._numerics import widen
+from lnorm.nn._numerics import moments, widen
 
 
 class LayerNorm(nn.LayerNorm):
@@ -34,9 +34,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         axes = arguments.trailing_axes("x", x, self.normalized_shape)
-        wide = widen(x)
-        centred = wide - wide.mean(axes, keepdim=True)
-        var = centred.square().mean(axes, keepdim=True)  # two passes: E[x²] - E[x]² would cancel
+        centred, _, var = moments(widen(x), axes)
         y = centred * torch.rsqrt(var + self.eps)  # x_hat
         if self.weight is not None:
             y = y * self.weight

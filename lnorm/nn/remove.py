@@ -77,7 +77,7 @@ def _sigmas(norm: nn.Module, x: Tensor) -> Tensor:
     """Return what each row of ``x`` is divided by, as one axis."""
     wide = widen(x)
     axes = tuple(range(-len(norm.normalized_shape), 0))
-    spread = moments(wide, axes)[1] if isinstance(norm, nn.LayerNorm) else wide.square().mean(axes)
+    spread = moments(wide, axes)[2] if isinstance(norm, nn.LayerNorm) else wide.square().mean(axes)
     eps = torch.finfo(wide.dtype).eps if norm.eps is None else norm.eps
     return (spread + eps).sqrt().flatten()
 

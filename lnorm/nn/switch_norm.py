@@ -36,12 +36,13 @@ class SwitchNorm(BatchNorm):
         return self.mean_weight[first:].softmax(0), self.var_weight[first:].softmax(0)
 
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        layer = moments(x, tuple(range(1, x.ndim)))  # (N, 1, 1, ...)
-        batch = super()._statistics(x)  # (1, C, 1, ...)
-        each = [layer, batch]
+        layer, _, layer_var = moments(x, tuple(range(1, x.ndim)))  # var: (N, 1, 1, ...)
+        each = [(layer, layer_var), super()._statistics(x)]  # batch, var: (1, C, 1, ...)
         if x.ndim > 2:
-            each.insert(0, moments(x, tuple(range(2, x.ndim))))  # instance: (N, C, 1, ...)
+            instance, _, instance_var = moments(x, tuple(range(2, x.ndim)))  # var: (N, C, 1, ...)
+            each.insert(0, (instance, instance_var))
         in_mean, in_var = self.shares(x.ndim)
-        mean = sum(share * mean for share, (mean, _) in zip(in_mean, each, strict=True))
+        # The shares sum to 1: mixing the centred inputs subtracts the mixture of the means.
+        mixture = sum(share * centred for share, (centred, _) in zip(in_mean, each, strict=True))
         var = sum(share * var for share, (_, var) in zip(in_var, each, strict=True))
-        return mean, var
+        return mixture, var

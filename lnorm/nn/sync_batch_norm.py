@@ -54,7 +54,7 @@ class SyncBatchNorm(BatchNorm):
         super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype, bias=bias)
         self.process_group = process_group
 
-    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
+    def _batch_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
         if not (self.training and dist.is_available() and dist.is_initialized()):
             return super()._batch_statistics(x)
         axes = (0, *range(2, x.ndim))
@@ -62,5 +62,6 @@ class SyncBatchNorm(BatchNorm):
         dist.all_reduce(count, group=self.process_group)
         n = count.clamp(min=1)
         mean = AllReduceSum.apply(x.sum(axes, keepdim=True), self.process_group) / n
-        var = AllReduceSum.apply((x - mean).square().sum(axes, keepdim=True), self.process_group) / n
-        return mean, var, int(count)
+        centred = x - mean
+        var = AllReduceSum.apply(centred.square().sum(axes, keepdim=True), self.process_group) / n
+        return centred, mean, var, int(count)

@@ -40,7 +40,6 @@ def dynamic_tanh(
     beta = arguments.parameter("beta", beta, x.shape[-1:])
 
     wide = x.astype(arguments.accumulator(x.dtype))
-    alpha = alpha.astype(wide.dtype)
     squashed = np.tanh(alpha * wide)
     y = squashed
     if gamma is not None:

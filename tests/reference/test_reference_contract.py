@@ -143,7 +143,10 @@ def test_results_have_the_inputs_dtype_and_only_its_rounding_error(norm, dtype):
     for ours, right in zip(values(norm, arrays, dy), exact, strict=True):
         assert ours.dtype == dtype
         assert ours.shape == right.shape
-        assert np.abs(ours - right).max() <= np.finfo(dtype).eps * np.abs(right).max()
+        # Half a unit in the last place for the final cast, next to nothing for the sums before it.
+        summed_in = np.float32 if dtype == np.float16 else np.float64
+        rounding = 0.501 * np.finfo(dtype).eps * np.abs(right)
+        assert (np.abs(ours - right) <= rounding + 100 * np.finfo(summed_in).eps * np.abs(right).max()).all()
 
 
 @norms()

@@ -73,6 +73,20 @@ def test_merging_counts_the_gap_between_the_means():
     assert merge_statistics(2, 0.0, 1.0, 2, 10.0, 1.0) == (4, 5.0, 26.0)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_merging_rounds_once(dtype):
+    parts = [(7 * i, numbers(20, seed=i).astype(dtype), (numbers(20, seed=i + 5) ** 2).astype(dtype)) for i in (1, 2)]
+    _, *merged = merge_statistics(*parts[0], *parts[1])
+    _, *exact = merge_statistics(
+        *[value for n, mean, var in parts for value in (n, mean.astype(float), var.astype(float))]
+    )
+    for ours, right in zip(merged, exact, strict=True):
+        assert ours.dtype == dtype
+        np.testing.assert_allclose(
+            ours, right, rtol=0.51 * np.finfo(dtype).eps, atol=1e-7 if dtype == np.float16 else 0
+        )
+
+
 def test_merging_is_associative_and_commutative():
     parts = [(n, numbers(3, seed=n), numbers(3, seed=n + 50) ** 2) for n in (2, 7, 30)]
     left = merge_statistics(*merge_statistics(*parts[0], *parts[1]), *parts[2])
