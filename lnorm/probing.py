@@ -1,6 +1,6 @@
 """See what happens inside of a network while it trains: signals, gradients and updates, layer by layer.
 
-Put ``probe`` around one training step, or a few, of any torch model; nothing in the model or the loop changes::
+Put ``probe`` around one training step, or a few, of any torch model; neither the model nor the loop changes::
 
     with probe(model) as trace:
         loss = loss_function(model(x), y)
@@ -15,17 +15,14 @@ no layer puts out, such as the result of ``torch.relu`` in the middle of a ``for
 """
 
 import math
-import statistics
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property, partial
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized
 from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 
@@ -37,12 +34,12 @@ class Record(NamedTuple):
     kind: str  # its class
     calls: int  # how many times it ran in this step
     mean: float | None  # of all numbers that it put out
-    variance: float | None  # their mean square deviation from the mean: divided by n
-    rms: float | None  # root of their mean square
-    dead: float | None  # share of units that were zero for every example
-    output_gradient: float | None  # norm of ∂loss/∂output over the batch
-    parameter_gradient: float | None  # norm of ∂loss/∂parameters, as backward left it: before any clipping
-    update_ratio: float | None  # norm of what the optimizer added to the parameters, divided by theirs
+    variance: float | None  # their mean squared deviation from the mean: divided by n
+    rms: float | None  # the root of their mean square
+    dead: float | None  # share of its units that were zero for every example; layers without parameters only
+    output_gradient: float | None  # norm of ∂loss/∂output, the whole batch as one vector
+    parameter_gradient: float | None  # norm of ∂loss/∂parameters as the optimizer receives it, so after any clipping
+    update_ratio: float | None  # norm of what the optimizer added to the parameters, divided by theirs before
 
 
 class Table:
@@ -54,261 +51,259 @@ class Table:
         self.records = records
 
     def _rows(self) -> Iterator[list[str]]:
-        for r in self.records:
-            numbers = (r.mean, r.variance, r.rms, r.dead, r.output_gradient, r.parameter_gradient, r.update_ratio)
-            yield [r.layer, r.kind, *("–" if value is None else f"{value:.2g}" for value in numbers)]
+        for _, layer, kind, _, *numbers in self.records:
+            yield [layer, kind, *("–" if number is None else f"{number:.2g}" for number in numbers)]
 
     def __str__(self) -> str:
-        rows = [list(self.TITLES), *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        pad = [str.ljust, str.ljust, *[str.rjust] * (len(widths) - 2)]
-        return "\n".join(
-            "  ".join(f(cell, width) for f, cell, width in zip(pad, row, widths, strict=True)).rstrip() for row in rows
-        )
+        columns = []
+        for i, column in enumerate(zip(self.TITLES, *self._rows(), strict=True)):
+            width = max(map(len, column))
+            columns.append([cell.ljust(width) if i < 2 else cell.rjust(width) for cell in column])
+        return "\n".join("  ".join(row) for row in zip(*columns, strict=True))
 
     __repr__ = __str__
 
     def _repr_markdown_(self) -> str:
-        lines = ["| " + " | ".join(self.TITLES) + " |", "|---|---|" + "--:|" * (len(self.TITLES) - 2)]
-        lines += [f"| `{layer}` | " + " | ".join(rest) + " |" for layer, *rest in self._rows()]
-        return "\n".join(lines)
+        rows = [self.TITLES, ["---"] * 2 + ["--:"] * 7, *([f"`{layer}`", *rest] for layer, *rest in self._rows())]
+        return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 class Trace:
-    """What a probe saw: ``records``, one a layer and step, in the order in which the layers ran.
+    """What a probe saw, to be read after the ``with`` block. Made by :func:`probe`."""
 
-    They are filled in when the ``with`` block ends. ``table`` and ``plot`` show one step, by default the last.
-    """
+    def __init__(self, model: nn.Module, channels_first: bool | None) -> None:
+        self._channels_first = channels_first
+        self._layers: dict[str, nn.Module] = {}
+        self._parameters: dict[str, list[nn.Parameter]] = {}
+        for name, layer, own in _layers(model):
+            self._layers[name], self._parameters[name] = layer, own
+        self._all_parameters = dict.fromkeys(p for own in self._parameters.values() for p in own)  # an ordered set
+        self._steps = [_Step()]
+        self._stepped = False  # whether an optimizer has, since the last forward pass
+        self._before: dict[Optimizer, tuple[list[nn.Parameter], list[Tensor]]] = {}
+        self._hooks: list[Any] = []
+        self._tensor_hooks: list[Any] = []  # of the present step
+        self._open = True
 
-    def __init__(self) -> None:
-        self.records: list[Record] = []
+    @cached_property
+    def records(self) -> list[Record]:
+        """All records, by step, and within a step in the order in which the layers first ran."""
+        if self._open:
+            raise RuntimeError("the probe is still recording: read the trace after the `with` block")
+        steps = [step for step in self._steps if step.layers or step.updates]
+        return [record for number, step in enumerate(steps) for record in self._summary(number, step)]
 
     def table(self, step: int = -1) -> Table:
-        """Return the records of a step as a table; ``step`` counts as a list index does."""
-        return Table(self._records_of(step))
+        """Return the records of a step as a table, by default the last; ``step`` counts as a list index does.
 
-    def plot(self, step: int = -1) -> Any:
-        """Draw a step, one row a layer, first layer on top; return the matplotlib figure.
-
-        Left the RMS of the outputs, in the middle the norms of the gradients, right the update ratio with the customary
-        10⁻³ as a dashed line. Axes are logarithmic: a line that leaves to the left has come to exactly zero.
+        Raises RuntimeError if nothing was recorded, IndexError if there is no such step.
         """
-        from lnorm.plotting import COLOURS, INK, figure
-
-        records = self._records_of(step)
-        rows = range(len(records))
-        fig, axes = figure(3, height=max(3.3, 0.9 + 0.17 * min(len(rows), 60)), sharey=True, layout="constrained")
-        curves = (
-            (0, "rms", "layer", "o", "output"),
-            (1, "output_gradient", "layer", "o", "by output"),
-            (1, "parameter_gradient", "weight", "v", "by parameters"),
-            (2, "update_ratio", "weight", "v", "parameters"),
-        )
-        for column, quantity, colour, marker, label in curves:
-            points = [(getattr(r, quantity), row) for row, r in enumerate(records) if getattr(r, quantity) is not None]
-            if points:
-                style = {"color": COLOURS[colour], "marker": marker, "markersize": 3.5, "linewidth": 1.0}
-                axes[column].plot(*zip(*points, strict=True), label=label, **style)
-        for ax, title in zip(axes, ("RMS of the output", "gradient norm", "update / weight"), strict=True):
-            ax.set_xscale("log", nonpositive="clip")
-            ax.set_title(title)
-        axes[1].legend(fontsize="x-small")
-        axes[2].axvline(1e-3, color=INK, linestyle=(0, (4, 3)), linewidth=1.4)
-        named = rows[:: math.ceil(len(rows) / 60)]  # more names than this would run into each other
-        axes[0].set_yticks(named, [records[row].layer for row in named], fontsize=7)
-        axes[0].set_ylim(len(rows) - 0.5, -0.5)
-        return fig
-
-    def _records_of(self, step: int) -> list[Record]:
         if not self.records:
             raise RuntimeError(
-                "nothing was recorded: run the model's forward pass inside of `with probe(model) as trace:`, "
-                "on the same model object, and read the trace after the block"
+                "nothing was recorded: run the forward pass of the very model that you gave to probe "
+                "inside of `with probe(model) as trace:`"
             )
         steps = self.records[-1].step + 1
         if not -steps <= step < steps:
             raise IndexError(f"step: expected one of the {steps} recorded, got {step}")
-        return [record for record in self.records if record.step == step % steps]
+        return Table([record for record in self.records if record.step == step % steps])
 
+    def plot(self, step: int = -1) -> Any:
+        """Draw a step, the first layer on top, and return the matplotlib figure. Raises what :meth:`table` raises.
 
-@contextmanager
-def probe(model: nn.Module, channel_axis: int | None = None) -> Iterator[Trace]:
-    """Record what every layer of ``model`` does while the ``with`` block runs.
+        Left the RMS of the outputs, in the middle the norms of the gradients, right the update ratio, and the usual
+        10⁻³ as a dashed line. Scales are logarithmic. A cross at the left edge is exactly zero, a cross at the right
+        edge infinite or not a number.
+        """
+        from lnorm.plotting import COLOURS, INK, figure
 
-    Forward hooks measure outputs, of several outputs the first floating-point tensor; tensor hooks measure gradients;
-    hooks on every optimizer measure updates. All are removed when the block ends, also by an exception. Numbers stay on
-    the model's device until then, so that the probe does not wait for a GPU. Statistics of float16 and bfloat16 are
-    taken in float32. For the length of an optimizer step a second copy of its parameters is held in memory.
+        records = self.table(step).records
+        rows = range(len(records))
+        fig, axes = figure(3, height=max(3.3, 1.0 + 0.15 * min(len(rows), 60)), sharey=True, layout="constrained")
+        panels: tuple[tuple[str, dict[str, str], list[float]], ...] = (
+            ("RMS of the output", {"rms": "output"}, []),
+            ("gradient norm", {"output_gradient": "by output", "parameter_gradient": "by weights"}, []),
+            ("update / weight", {"update_ratio": "weights"}, [1e-3]),
+        )
+        for ax, (title, quantities, shown) in zip(axes, panels, strict=True):
+            ax.set(title=title, xscale="log")
+            for quantity, label in quantities.items():
+                kind, marker = ("layer", "o") if quantity in ("rms", "output_gradient") else ("weight", "v")
+                points = [(value, row) for row, r in enumerate(records) if (value := getattr(r, quantity)) is not None]
+                drawn = [(value, row) for value, row in points if 0 < value < math.inf]
+                style = {"color": COLOURS[kind], "linestyle": "none", "markersize": 4.0}
+                ax.plot([v for v, _ in drawn], [row for _, row in drawn], marker=marker, label=label, **style)
+                shown += [value for value, _ in drawn]
+                off = [(0.03 if value == 0 else 0.97, row) for value, row in points if not 0 < value < math.inf]
+                edge = {"transform": ax.get_yaxis_transform(), "in_layout": False}  # x is a share of the width
+                ax.plot([x for x, _ in off], [row for _, row in off], marker="x", **edge, **style)
+            if shown:  # whole powers of ten, at least one apart, so that small differences look small
+                low = math.floor(math.log10(min(shown)))
+                high = max(math.ceil(math.log10(max(shown))), low + 1)
+                ax.set_xlim(10**low / 1.5, 10**high * 1.5)
+            ax.xaxis.minorticks_off()
+        axes[1].legend(fontsize="x-small")
+        axes[2].axvline(1e-3, color=INK, linestyle=(0, (4, 3)), linewidth=1.4, zorder=0)
+        named = rows[:: math.ceil(len(rows) / 60)]  # more names would run into each other
+        axes[0].set_yticks(named, [records[row].layer for row in named], fontsize=7)
+        axes[0].set_ylim(len(rows) - 0.5, -0.5)
+        return fig
 
-    A step ends with the first forward pass after an optimizer has stepped. Within a step (gradient accumulation,
-    recurrence, shared layers, evaluation) the outputs of all calls of a layer count as one output, except that the
-    share of dead units is averaged over calls. Code compiled by torch.compile runs uncompiled inside of the block.
-
-    A unit is dead if its output is zero for every example of the batch, and every token or pixel. That is a diagnosis
-    after ReLU and its kin; elsewhere expect 0. Units lie along ``channel_axis``; None means axis 1 for outputs with four
-    axes or more, images ``(N, C, H, W)``, and the last axis otherwise. Give 1 for 1-d convolutions, ``(N, C, L)``.
-
-    Raises TypeError if ``model`` is no module.
-    """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    trace = Trace()
-    recorder = _Recorder(model, channel_axis)
-    with ExitStack() as hooks:
-        hooks.enter_context(torch.compiler.set_stance("force_eager"))
-        recorder.attach(hooks)
-        try:
-            yield trace
-        finally:
-            trace.records = recorder.records()
-
-
-def overhead(model: nn.Module, step: Callable[[], Any], pairs: int = 30) -> list[float]:
-    """Return by which factor the probe lengthens ``step()``, measured ``pairs`` times.
-
-    ``step`` should do one training step of ``model``; it is called 2 · ``pairs`` times, and twice to warm up. Steps with
-    and without the probe alternate, so that whatever else the machine does hits both.
-    """
-
-    def seconds(probed: bool) -> float:
-        started = time.perf_counter()
-        with probe(model) if probed else ExitStack():
-            step()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-        return time.perf_counter() - started
-
-    seconds(False), seconds(True)
-    factors = []
-    for pair in range(pairs):
-        times = {probed: seconds(probed) for probed in (pair % 2 == 0, pair % 2 == 1)}
-        factors.append(times[True] / times[False])
-    return factors
-
-
-class _Output(NamedTuple):
-    """One output of a layer. Tensors hold one number each, on the layer's device."""
-
-    size: int
-    mean: Tensor
-    deviation: Tensor  # norm of output - mean
-    alive: Tensor  # number of units that are not dead
-    units: int
-
-
-class _Step:
-    """The measurements of one step, by layer and by parameter."""
-
-    def __init__(self) -> None:
-        self.calls: dict[str, int] = defaultdict(int)
-        self.outputs: dict[str, list[_Output]] = defaultdict(list)
-        self.output_gradients: dict[str, list[Tensor]] = defaultdict(list)
-        self.gradients: dict[nn.Parameter, Tensor] = {}
-        self.updates: dict[nn.Parameter, tuple[Tensor, Tensor]] = {}  # norms of the change and of what was there
-
-
-class _Recorder:
-    """The hooks, and what they have measured so far."""
-
-    def __init__(self, model: nn.Module, channel_axis: int | None) -> None:
-        self.channel_axis = channel_axis
-        self.layers = {name: layer for name, layer in _layers(model)}
-        self.parameters = {name: list(_own_parameters(layer)) for name, layer in self.layers.items()}
-        self.steps = [_Step()]
-        self.stepped = False
-        self.before: dict[Optimizer, dict[nn.Parameter, Tensor]] = {}
-        self.tensor_hooks: list[Any] = []
-
-    def attach(self, hooks: ExitStack) -> None:
-        """Register all hooks, and their removal with ``hooks``."""
-        hooks.callback(self._forget_tensors)
-        for name, layer in self.layers.items():
-            hooks.callback(layer.register_forward_hook(partial(self._after_forward, name)).remove)
-        for parameter in {p: None for own in self.parameters.values() for p in own if p.requires_grad}:
-            hooks.callback(parameter.register_post_accumulate_grad_hook(self._after_backward).remove)
-        hooks.callback(register_optimizer_step_pre_hook(self._before_update).remove)
-        hooks.callback(register_optimizer_step_post_hook(self._after_update).remove)
-
-    def _forget_tensors(self) -> None:
-        for hook in self.tensor_hooks:
-            hook.remove()
-        self.tensor_hooks.clear()
+    def _attach(self) -> None:
+        for name, layer in self._layers.items():
+            self._hooks.append(layer.register_forward_hook(partial(self._after_forward, name)))
+        self._hooks.append(register_optimizer_step_pre_hook(self._before_update))
+        self._hooks.append(register_optimizer_step_post_hook(self._after_update))
 
     def _after_forward(self, name: str, layer: nn.Module, inputs: Any, output: Any) -> None:
         x = _first_tensor(output)
         if x is None:
             return
-        if self.stepped:
-            self._forget_tensors()
-            self.steps.append(_Step())
-            self.stepped = False
-        step = self.steps[-1]
-        step.calls[name] += 1
-        if x.numel():
-            step.outputs[name].append(_measure(x.detach(), self.channel_axis))
-        if x.requires_grad:  # a hook on the tensor, since torch's module hooks forbid in-place operations after them
-            gradients = step.output_gradients[name]
-            self.tensor_hooks.append(x.register_hook(lambda g: None if g is None else gradients.append(_norm(g))))
+        if self._stepped:
+            self._end_step()
+            self._steps.append(_Step())
+        step = self._steps[-1]
+        seen = step.layers[name]
+        if x.requires_grad:  # a hook on the tensor: torch's backward hooks on modules forbid in-place operations
+            self._tensor_hooks.append(x.register_hook(partial(_after_backward, step, seen)))
+        x = _plain(x.detach())
+        seen.outputs.append(_moments(x))
+        if x.numel() and not self._parameters[name]:
+            seen.dead.append(_dead(x, self._channels_first))
 
-    def _after_backward(self, parameter: nn.Parameter) -> None:
-        if parameter.grad is not None:
-            self.steps[-1].gradients[parameter] = _norm(parameter.grad)
+    @torch.no_grad()
+    def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        held = [p for group in optimizer.param_groups for p in group["params"] if p in self._all_parameters]
+        if held:
+            self._measure_gradients(held)
+            self._before[optimizer] = held, [_plain(p) for p in torch._foreach_clone(held)]
 
-    def _before_update(self, optimizer: Optimizer, *_: Any) -> None:
-        mine = {p for own in self.parameters.values() for p in own}
-        held = [p for group in optimizer.param_groups for p in group["params"] if p in mine]
-        self.before[optimizer] = {p: p.detach().clone() for p in held}
+    @torch.no_grad()
+    def _after_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer not in self._before:
+            return
+        held, before = self._before.pop(optimizer)
+        if any(each is not None for each in (*args[1:], *kwargs.values())):
+            self._measure_gradients(held)  # step(closure): the closure has only now computed them
+        weights = _norms(before)
+        torch._foreach_sub_(before, held)
+        self._steps[-1].updates.update(zip(held, zip(_norms(before), weights, strict=True), strict=True))
+        self._stepped = True
 
-    def _after_update(self, optimizer: Optimizer, *_: Any) -> None:
-        before = self.before.pop(optimizer, {})
-        for p, old in before.items():
-            self.steps[-1].updates[p] = _norm(p.detach() - old), _norm(old)
-        self.stepped |= bool(before)
+    @torch.no_grad()
+    def _measure_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        gradients = {p: _plain(gradient) for p in parameters if (gradient := p.grad) is not None}
+        self._steps[-1].gradients.update(zip(gradients, _norms(list(gradients.values())), strict=True))
 
-    def records(self) -> list[Record]:
-        """Return everything measured as plain numbers."""
-        filled = [step for step in self.steps if step.calls or step.gradients or step.updates]
-        return [record for number, step in enumerate(filled) for record in self._records_of(number, step)]
+    def _end_step(self) -> None:
+        step = self._steps[-1]
+        if step.backward:  # otherwise what lies in .grad is of an earlier step
+            self._measure_gradients(p for p in self._all_parameters if p not in step.gradients)
+        for hook in self._tensor_hooks:
+            hook.remove()
+        self._tensor_hooks.clear()
+        self._stepped = False
 
-    def _records_of(self, number: int, step: _Step) -> Iterator[Record]:
-        for name in [*step.calls, *(name for name in self.layers if name not in step.calls)]:
-            own = self.parameters[name]
-            gradient = _root_sum_of_squares([step.gradients[p] for p in own if p in step.gradients])
-            change = _root_sum_of_squares([step.updates[p][0] for p in own if p in step.updates])
-            weight = _root_sum_of_squares([step.updates[p][1] for p in own if p in step.updates])
-            if name in step.calls or gradient is not None or change is not None:
+    def _close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._end_step()
+        self._before.clear()
+        self._open = False
+
+    def _summary(self, number: int, step: "_Step") -> Iterator[Record]:
+        for name in dict.fromkeys((*step.layers, *self._layers)):
+            gradients = [step.gradients[p] for p in self._parameters[name] if p in step.gradients]
+            updates = [step.updates[p] for p in self._parameters[name] if p in step.updates]
+            if name in step.layers or gradients or updates:
+                seen = step.layers.get(name, _Seen())
+                kind = type(self._layers[name]).__name__
                 yield Record(
-                    number,
-                    name.replace("_orig_mod.", "") or type(self.layers[name]).__name__,
-                    type(self.layers[name]).__name__.removeprefix("Parametrized"),
-                    step.calls[name],
-                    *_pooled(step.outputs[name]),
-                    _root_sum_of_squares(step.output_gradients[name]),
-                    gradient,
-                    _ratio(change, weight),
+                    step=number,
+                    layer=name.replace("_orig_mod.", "") or kind,
+                    kind=kind,
+                    calls=len(seen.outputs),
+                    **_pooled(seen.outputs),
+                    dead=sum(map(float, seen.dead)) / len(seen.dead) if seen.dead else None,
+                    output_gradient=_hypot(seen.gradients),
+                    parameter_gradient=_hypot(gradients),
+                    update_ratio=_ratio(updates),
                 )
 
 
-def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+@contextmanager
+def probe(model: nn.Module, channels_first: bool | None = None) -> Iterator[Trace]:
+    """Record what every layer of ``model`` does while the ``with`` block runs.
+
+    Forward hooks measure outputs (of several, the first floating-point tensor), tensor hooks measure gradients, and
+    hooks on every optimizer measure updates. All are removed when the block ends, also by an exception. Measurements
+    stay on a GPU until the trace is read, so that no step waits for it. Statistics of float16 and bfloat16 are taken in
+    float32. While an optimizer steps, a second copy of its parameters is held in memory.
+
+    A step ends with the first forward pass after an optimizer has stepped. Within a step (gradient accumulation,
+    recurrence, shared layers, evaluation) all outputs of a layer are taken together, and the share of dead units is
+    averaged over calls. Code compiled by torch.compile runs uncompiled inside of the block. Scripted models take no
+    hooks and torch.func.vmap lets nothing be measured: there, torch raises RuntimeError.
+
+    A unit is dead if it is zero for every example of the batch, at every token or pixel: a diagnosis for ReLU and its
+    kin, and so measured for layers without parameters alone. Units lie along axis 1 (``channels_first=True``) or along
+    the last axis (False); None means axis 1 for outputs with four axes or more, such as images ``(N, C, H, W)``, and
+    otherwise the last. Models with 1-d convolutions, ``(N, C, L)``, need True.
+
+    Raises TypeError if ``model`` is no module.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    trace = Trace(model, channels_first)
+    with torch.compiler.set_stance("force_eager"):
+        try:
+            trace._attach()
+            yield trace
+        finally:
+            trace._close()
+
+
+# What a measurement yields. On the CPU the number itself, at once, since small tensors that are kept between large ones
+# fragment the memory; elsewhere a tensor, since to ask for its number would be to wait for the device.
+Number: TypeAlias = float | Tensor
+Moments: TypeAlias = tuple[int, Number, Number]  # size, mean, norm of the deviations from the mean
+
+
+class _Seen:
+    """What was seen of one layer in one step, an entry a call."""
+
+    def __init__(self) -> None:
+        self.outputs: list[Moments] = []
+        self.dead: list[Number] = []
+        self.gradients: list[Number] = []
+
+
+class _Step:
+    """What was seen in one step, by layer and by parameter."""
+
+    def __init__(self) -> None:
+        self.layers: dict[str, _Seen] = defaultdict(_Seen)
+        self.backward = False  # whether there was a backward pass
+        self.gradients: dict[nn.Parameter, Number] = {}  # norms
+        self.updates: dict[nn.Parameter, tuple[Number, Number]] = {}  # norms of the change and of what was there before
+
+
+def _layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, list[nn.Parameter]]]:
+    """Yield name, module and own parameters of every layer."""
     for name, module in model.named_modules():
-        small = not any(True for _ in module.children())
-        owner = any(True for _ in module.parameters(recurse=False)) or is_parametrized(module)
+        own = [p for p in module._parameters.values() if p is not None]
+        if "parametrizations" in module._modules:
+            own += module.parametrizations.parameters()
         inside = "parametrizations" in name.split(".")  # computes a weight: no signal passes through it
-        if (small or owner) and not inside and not isinstance(module, nn.Identity):
-            yield name, module
-
-
-def _own_parameters(layer: nn.Module) -> Iterator[nn.Parameter]:
-    yield from layer.parameters(recurse=False)
-    if is_parametrized(layer):
-        yield from layer.parametrizations.parameters()
+        if (own or not module._modules) and not inside and not isinstance(module, nn.Identity):
+            yield name, module, own
 
 
 def _first_tensor(output: Any) -> Tensor | None:
     """Return the first tensor of real floating-point numbers in tuples, lists and dicts, or None."""
     if isinstance(output, Tensor):
-        plain = output.is_floating_point() and output.layout == torch.strided and not output.is_nested
-        return output if plain else None
+        usable = output.is_floating_point() and output.layout == torch.strided and not output.is_nested
+        return output if usable else None
     if isinstance(output, dict):
         output = output.values()
     elif not isinstance(output, (tuple, list)):
@@ -316,40 +311,74 @@ def _first_tensor(output: Any) -> Tensor | None:
     return next((found for each in output if (found := _first_tensor(each)) is not None), None)
 
 
-def _measure(x: Tensor, channel_axis: int | None) -> _Output:
-    x = x.float() if x.element_size() < 4 else x
-    mean = x.mean()
-    deviation = torch.linalg.vector_norm(x - mean)  # two fast passes: var_mean's single one takes twenty times as long
-    table = x if x.ndim > 1 else x.view(1, -1)
-    axis = (1 if x.ndim >= 4 else -1) if channel_axis is None or x.ndim < 2 else channel_axis
-    units = table.shape[axis]
-    others = [i for i in range(table.ndim) if i != axis % table.ndim]
-    return _Output(x.numel(), mean, deviation, torch.count_nonzero(table.abs().amax(others)), units)
+def _plain(x: Tensor) -> Tensor:
+    """Return the numbers of a sparse gradient, and half precision in float32; others as they are."""
+    if x.is_sparse:
+        x = x.coalesce().values()
+    return x.float() if x.element_size() < 4 else x
 
 
-def _norm(x: Tensor) -> Tensor:
-    x = x.detach().coalesce().values() if x.is_sparse else x.detach()
-    return torch.linalg.vector_norm(x, dtype=torch.float32 if x.element_size() < 4 else None)
+def _after_backward(step: _Step, seen: _Seen, gradient: Tensor | None) -> None:
+    step.backward = True
+    if gradient is not None:  # which it is where the loss used another output of the layer
+        seen.gradients.append(_norm(gradient))
 
 
-def _pooled(outputs: list[_Output]) -> tuple[float | None, float | None, float | None, float | None]:
-    """Return mean, variance, RMS and share of dead units of several outputs taken together."""
-    if not outputs:
-        return None, None, None, None
-    size = sum(output.size for output in outputs)
-    means = [float(output.mean) for output in outputs]
-    mean = sum(output.size * m for output, m in zip(outputs, means, strict=True)) / size
-    squares = (float(o.deviation) ** 2 + o.size * (m - mean) ** 2 for o, m in zip(outputs, means, strict=True))
-    variance = sum(squares) / size
-    dead = 1 - statistics.fmean(int(output.alive) / output.units for output in outputs)
-    return mean, variance, math.sqrt(mean**2 + variance), dead
+def _at_hand(x: Tensor) -> bool:
+    return x.is_cpu
 
 
-def _root_sum_of_squares(norms: list[Tensor]) -> float | None:
+def _number(x: Tensor) -> Number:
+    return x.item() if _at_hand(x) else x.detach()
+
+
+def _norm(x: Tensor) -> Number:
+    return _number(torch.linalg.vector_norm(_plain(x)))
+
+
+def _norms(tensors: list[Tensor]) -> list[Number]:
+    return [_number(norm) for norm in torch._foreach_norm(tensors)] if tensors else []
+
+
+def _moments(x: Tensor) -> Moments:
+    n = x.numel()
+    if n == 0:
+        return 0, 0.0, 0.0
+    if not _at_hand(x):
+        mean = x.mean()
+        return n, mean, torch.linalg.vector_norm(x - mean)
+    # torch.var_mean would do, but takes ten times as long on a CPU.
+    m, norm = x.sum().item() / n, torch.linalg.vector_norm(x).item()
+    if norm * norm > 2 * n * m * m:  # hardly a digit cancels: save the pass that subtracts the mean
+        return n, m, math.sqrt(norm * norm - n * m * m)
+    return n, m, torch.linalg.vector_norm(x - m).item()
+
+
+def _dead(x: Tensor, channels_first: bool | None) -> Number:
+    x = x if x.ndim > 1 else x.reshape(1, -1)
+    axis = 1 if channels_first or (channels_first is None and x.ndim >= 4) else x.ndim - 1
+    peaks = x.abs().amax([i for i in range(x.ndim) if i != axis])
+    return _number((peaks == 0).float().mean())
+
+
+def _pooled(outputs: list[Moments]) -> dict[str, float | None]:
+    """Return the statistics of several outputs taken together."""
+    n = sum(size for size, _, _ in outputs)
+    if n == 0:
+        return dict.fromkeys(("mean", "variance", "rms"))
+    sizes, means, norms = ([float(number) for number in column] for column in zip(*outputs, strict=True))
+    mean = sum(size * m for size, m in zip(sizes, means, strict=True)) / n
+    between = sum(size * (m - mean) * (m - mean) for size, m in zip(sizes, means, strict=True))
+    variance = (sum(norm * norm for norm in norms) + between) / n
+    return {"mean": mean, "variance": variance, "rms": math.sqrt(mean * mean + variance)}
+
+
+def _hypot(norms: Iterable[Number]) -> float | None:
     return math.hypot(*map(float, norms)) if norms else None
 
 
-def _ratio(change: float | None, weight: float | None) -> float | None:
-    if change is None or weight is None:
+def _ratio(updates: list[tuple[Number, Number]]) -> float | None:
+    if not updates:
         return None
-    return change / weight if weight else math.copysign(math.inf, change) if change else 0.0
+    change, weight = (math.hypot(*map(float, norms)) for norms in zip(*updates, strict=True))
+    return change / weight if weight else math.inf if change else 0.0
