@@ -1,5 +1,6 @@
 """Root-mean-square normalization (Zhang & Sennrich 2019, equation 4)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -36,7 +37,31 @@ class RMSNorm(nn.RMSNorm):
         axes = arguments.trailing_axes("x", x, self.normalized_shape)
         wide = widen(x)
         eps = torch.finfo(wide.dtype).eps if self.eps is None else self.eps
-        y = wide * torch.rsqrt(wide.square().mean(axes, keepdim=True) + eps)  # x_hat
+        y = wide * torch.rsqrt(self.mean_square(wide, axes) + eps)  # x_hat
         if self.weight is not None:
             y = y * self.weight
         return y.to(x.dtype)
+
+    def mean_square(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        """Return the mean square of every row, its axes kept with size 1."""
+        return x.square().mean(axes, keepdim=True)
+
+
+class PartialRMSNorm(RMSNorm):
+    """RMSNorm of the last axis whose root mean square is estimated from the first ceil(p · D) of its D elements.
+
+    pRMSNorm in the paper. ``p=1`` is :class:`RMSNorm`; all else is as there. Raises ValueError for a ``p``
+    that is not above 0 and at most 1.
+    """
+
+    def __init__(self, features: int, p: float, eps: float | None = None, elementwise_affine: bool = True) -> None:
+        super().__init__(arguments.positive("features", features), eps, elementwise_affine)
+        if not 0 < p <= 1:
+            raise ValueError(f"p: expected a number above 0 and at most 1, got {p!r}")
+        self.used = max(1, math.ceil(p * features - 1e-9))  # 0.07 * 100 is 7.000000000000001 and means 7
+
+    def mean_square(self, x: Tensor, axes: Sequence[int]) -> Tensor:
+        return super().mean_square(x[..., : self.used], axes)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, used={self.used}"
