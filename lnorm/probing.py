@@ -80,7 +80,7 @@ class Trace:
         self._all_parameters = dict.fromkeys(p for own in self._parameters.values() for p in own)  # an ordered set
         self._steps = [_Step()]
         self._stepped = False  # whether an optimizer has, since the last forward pass
-        self._before: dict[Optimizer, tuple[list[nn.Parameter], list[Tensor]]] = {}
+        self._before: dict[Optimizer, list[tuple[list[nn.Parameter], Tensor]]] = {}  # groups and their values, stacked
         self._hooks: list[Any] = []
         self._tensor_hooks: list[Any] = []  # of the present step
         self._open = True
@@ -112,23 +112,23 @@ class Trace:
         """Draw a step, the first layer on top, and return the matplotlib figure. Raises what :meth:`table` raises.
 
         Left the RMS of the outputs, in the middle the norms of the gradients, right the update ratio, and the usual
-        10⁻³ as a dashed line. Scales are logarithmic. A cross at the left edge is exactly zero, a cross at the right
-        edge infinite or not a number.
+        10⁻³ as a dashed line. Scales are logarithmic. A cross at the left edge is zero, which in float32 includes what
+        is too small to be squared, 10⁻²³; a cross at the right edge is infinite or not a number.
         """
         from lnorm.plotting import COLOURS, INK, figure
 
         records = self.table(step).records
         rows = range(len(records))
-        fig, axes = figure(3, height=max(3.3, 1.0 + 0.15 * min(len(rows), 60)), sharey=True, layout="constrained")
+        fig, axes = figure(3, height=max(3.3, 1.2 + 0.15 * min(len(rows), 80)), sharey=True, layout="constrained")
         panels: tuple[tuple[str, dict[str, str], list[float]], ...] = (
-            ("RMS of the output", {"rms": "output"}, []),
-            ("gradient norm", {"output_gradient": "by output", "parameter_gradient": "by weights"}, []),
-            ("update / weight", {"update_ratio": "weights"}, [1e-3]),
+            ("RMS", {"rms": "output"}, []),
+            ("gradient norm", {"output_gradient": "output", "parameter_gradient": "parameters"}, []),
+            ("update / parameters", {"update_ratio": "parameters"}, [1e-3]),
         )
         for ax, (title, quantities, shown) in zip(axes, panels, strict=True):
             ax.set(title=title, xscale="log")
             for quantity, label in quantities.items():
-                kind, marker = ("layer", "o") if quantity in ("rms", "output_gradient") else ("weight", "v")
+                kind, marker = ("layer", "o") if label == "output" else ("weight", "v")
                 points = [(value, row) for row, r in enumerate(records) if (value := getattr(r, quantity)) is not None]
                 drawn = [(value, row) for value, row in points if 0 < value < math.inf]
                 style = {"color": COLOURS[kind], "linestyle": "none", "markersize": 4.0}
@@ -142,9 +142,9 @@ class Trace:
                 high = max(math.ceil(math.log10(max(shown))), low + 1)
                 ax.set_xlim(10**low / 1.5, 10**high * 1.5)
             ax.xaxis.minorticks_off()
-        axes[1].legend(fontsize="x-small")
+        fig.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=2)
         axes[2].axvline(1e-3, color=INK, linestyle=(0, (4, 3)), linewidth=1.4, zorder=0)
-        named = rows[:: math.ceil(len(rows) / 60)]  # more names would run into each other
+        named = rows[:: math.ceil(len(rows) / 80)]  # more names would run into each other
         axes[0].set_yticks(named, [records[row].layer for row in named], fontsize=7)
         axes[0].set_ylim(len(rows) - 0.5, -0.5)
         return fig
@@ -173,43 +173,46 @@ class Trace:
 
     @torch.no_grad()
     def _before_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        held = [p for group in optimizer.param_groups for p in group["params"] if p in self._all_parameters]
-        if held:
-            self._measure_gradients(held)
-            self._before[optimizer] = held, [_plain(p) for p in torch._foreach_clone(held)]
+        groups = _groups(p for group in optimizer.param_groups for p in group["params"] if p in self._all_parameters)
+        if groups:
+            self._measure_gradients(groups)
+            self._before[optimizer] = [(group, _plain(torch.stack(group))) for group in groups]
 
     @torch.no_grad()
     def _after_update(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if optimizer not in self._before:
             return
-        held, before = self._before.pop(optimizer)
-        if any(each is not None for each in (*args[1:], *kwargs.values())):
-            self._measure_gradients(held)  # step(closure): the closure has only now computed them
-        weights = _norms(before)
-        torch._foreach_sub_(before, held)
-        self._steps[-1].updates.update(zip(held, zip(_norms(before), weights, strict=True), strict=True))
+        updates = self._steps[-1].updates
+        for group, before in self._before.pop(optimizer):
+            weights = _norms(before)
+            updates.update(zip(group, zip(_norms(before.sub_(_stack(group))), weights, strict=True), strict=True))
+            if any(each is not None for each in (*args[1:], *kwargs.values())):
+                self._measure_gradients([group])  # step(closure): the closure has only now computed them
         self._stepped = True
 
     @torch.no_grad()
-    def _measure_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        gradients = {p: _plain(gradient) for p in parameters if (gradient := p.grad) is not None}
-        self._steps[-1].gradients.update(zip(gradients, _norms(list(gradients.values())), strict=True))
+    def _measure_gradients(self, groups: list[list[nn.Parameter]]) -> None:
+        for group in groups:
+            gradients = {p: gradient for p in group if (gradient := p.grad) is not None}
+            if gradients:
+                norms = _norms(_plain(_stack(list(gradients.values()))))
+                self._steps[-1].gradients.update(zip(gradients, norms, strict=True))
 
     def _end_step(self) -> None:
-        step = self._steps[-1]
-        if step.backward:  # otherwise what lies in .grad is of an earlier step
-            self._measure_gradients(p for p in self._all_parameters if p not in step.gradients)
         for hook in self._tensor_hooks:
             hook.remove()
         self._tensor_hooks.clear()
         self._stepped = False
+        step = self._steps[-1]
+        if step.backward:  # otherwise what lies in .grad is of an earlier step
+            self._measure_gradients(_groups(p for p in self._all_parameters if p not in step.gradients))
 
     def _close(self) -> None:
         for hook in self._hooks:
             hook.remove()
-        self._end_step()
         self._before.clear()
         self._open = False
+        self._end_step()
 
     def _summary(self, number: int, step: "_Step") -> Iterator[Record]:
         for name in dict.fromkeys((*step.layers, *self._layers)):
@@ -312,9 +315,8 @@ def _first_tensor(output: Any) -> Tensor | None:
 
 
 def _plain(x: Tensor) -> Tensor:
-    """Return the numbers of a sparse gradient, and half precision in float32; others as they are."""
-    if x.is_sparse:
-        x = x.coalesce().values()
+    """Return sparse gradients as dense tensors and half precision in float32, others as they are."""
+    x = x.to_dense() if x.is_sparse else x
     return x.float() if x.element_size() < 4 else x
 
 
@@ -336,8 +338,23 @@ def _norm(x: Tensor) -> Number:
     return _number(torch.linalg.vector_norm(_plain(x)))
 
 
-def _norms(tensors: list[Tensor]) -> list[Number]:
-    return [_number(norm) for norm in torch._foreach_norm(tensors)] if tensors else []
+def _groups(parameters: Iterable[nn.Parameter]) -> list[list[nn.Parameter]]:
+    """Put small parameters of one shape together, since on small tensors a call costs more than its work."""
+    groups = defaultdict(list)
+    for p in parameters:
+        groups[p if p.numel() > 5000 else (p.shape, p.dtype, p.device)].append(p)
+    return list(groups.values())
+
+
+def _stack(tensors: list[Tensor]) -> Tensor:
+    """Return tensors of one shape as one, without a copy where there is only one."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+
+
+def _norms(x: Tensor) -> list[Number]:
+    """Return the norm of every ``x[i]``."""
+    norms = torch.linalg.vector_norm(x.unsqueeze(-1).flatten(1), dim=1)
+    return norms.tolist() if _at_hand(x) else list(norms)
 
 
 def _moments(x: Tensor) -> Moments:
@@ -347,7 +364,7 @@ def _moments(x: Tensor) -> Moments:
     if not _at_hand(x):
         mean = x.mean()
         return n, mean, torch.linalg.vector_norm(x - mean)
-    # torch.var_mean would do, but takes ten times as long on a CPU.
+    # torch.var_mean would do, but takes many times as long on a CPU.
     m, norm = x.sum().item() / n, torch.linalg.vector_norm(x).item()
     if norm * norm > 2 * n * m * m:  # hardly a digit cancels: save the pass that subtracts the mean
         return n, m, math.sqrt(norm * norm - n * m * m)

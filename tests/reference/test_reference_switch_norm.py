@@ -24,7 +24,7 @@ def in_torch(x, mean_logits, var_logits, gamma, beta):
     return (x - mean) / torch.sqrt(var + 1e-5) * gamma.reshape(per_channel) + beta.reshape(per_channel)
 
 
-@pytest.mark.parametrize("shape", [(3, 4, 2, 5), (3, 4, 5), (1, 4, 3, 3), (3, 1, 2, 2), (2, 3, 2, 2, 2)])
+@pytest.mark.parametrize("shape", [(3, 4, 2, 5), (3, 4, 5), (1, 4, 3, 3), (3, 4, 1), (3, 1, 2, 2), (2, 3, 2, 2, 2)])
 @pytest.mark.parametrize("offset", [0, 3])
 def test_matches_torch_autograd(shape, offset):
     channels = shape[1]

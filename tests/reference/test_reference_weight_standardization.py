@@ -24,6 +24,11 @@ def test_every_output_channel_has_mean_0_and_variance_1():
     np.testing.assert_allclose(w.var(axis=(1, 2, 3)), 1, rtol=1e-13)
 
 
+def test_eps_is_1e_5_unless_said_otherwise():
+    w = numbers(2, 5, scale=1e-3)
+    np.testing.assert_array_equal(standardize_weight(w)[0], standardize_weight(w, 1e-5)[0])
+
+
 def test_the_gradient_leaves_mean_and_scale_alone():
     w = numbers(4, 12)
     dw = standardize_weight_backward(numbers(4, 12, seed=1), standardize_weight(w, eps=0)[1])
