@@ -20,7 +20,7 @@ c.Execute.extra_arguments = ["--IPKernelApp.log_level=ERROR"]
 # The graded cases are drawn from a secret that this course alone knows; it is made when it is first needed.
 if "autograde" in sys.argv and "LNORM_GRADING_SEED" not in os.environ:
     seed_file = Path(__file__).parent / ".grading-seed"
-    if not seed_file.exists():
+    if not seed_file.exists() or not seed_file.stat().st_size:  # empty: stopped between the next two lines
         seed_file.touch(mode=0o600)
         seed_file.write_text(secrets.token_hex(16))
     os.environ["LNORM_GRADING_SEED"] = seed_file.read_text()
