@@ -16,11 +16,14 @@ TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, tex
 MAY_IMPORT = {
     "reference": {"reference"},
     "nn": {"nn"},
+    "kernels": {"kernels"},
     "data": set(),
-    "training": set(),
+    "training": {"training", "nn"},
     "plotting": set(),
     "probing": {"plotting"},
-    "experiments": {"experiments", "reference", "nn", "data", "training"},
+    "experiments": {"experiments", "reference", "nn", "kernels", "data", "training", "probing"},
+    "museum": {"reference"},
+    "broken_runs": {"nn", "data", "training", "probing"},
     "checks": {"checks", "reference"},
     "cli": {"experiments", "checks"},
 }

@@ -22,6 +22,7 @@ from lnorm.nn.recurrent import LayerNormGRUCell, LayerNormLSTMCell, LayerNormRNN
 from lnorm.nn.remove import FrozenNorm, freeze_norms, remove_norms
 from lnorm.nn.residual import FixupBranch, Placement, ResidualBlock
 from lnorm.nn.rms_norm import PartialRMSNorm, RMSNorm
+from lnorm.nn.stack import Stack
 from lnorm.nn.switch_norm import SwitchNorm
 from lnorm.nn.sync_batch_norm import SyncBatchNorm
 from lnorm.nn.transformer import FeedForward, Transformer
@@ -51,6 +52,7 @@ __all__ = [
     "Placement",
     "RMSNorm",
     "ResidualBlock",
+    "Stack",
     "StackedMLP",
     "SwitchNorm",
     "SyncBatchNorm",
