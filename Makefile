@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/ready
 
-.PHONY: help book serve test fast exercises lint lock clean
+.PHONY: help book serve test fast exercises results lint lock clean
 .DEFAULT_GOAL := help
 
 help:       ## list the targets
@@ -23,6 +23,9 @@ fast: $(READY)       ## run the quick tests only: the loop while you write code
 
 exercises: $(READY)       ## execute solutions/ and make the students' version in exercises/ from it
 	@$(RUN) -m tools.exercises
+
+results: $(READY)       ## measure on five seeds what changed, and store it for the book's tables
+	@$(RUN) -m tools.results
 
 lint: $(READY)       ## format the code and check style and types
 	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix . && $(RUN) -m mypy

@@ -6,6 +6,6 @@ docstring says what it measures. Nothing is registered by hand: a module in this
 
 from lnorm.experiments.catalogue import load, names
 from lnorm.experiments.claim import Claim, Measurements
-from lnorm.experiments.results import Results, run
+from lnorm.experiments.results import Results, made, run, stored
 
-__all__ = ["Claim", "Measurements", "Results", "load", "names", "run"]
+__all__ = ["Claim", "Measurements", "Results", "load", "made", "names", "run", "stored"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 
 _FOLDER = Path(__file__).parent
-_MACHINERY = {"__init__", "catalogue", "claim", "results"}
+_MACHINERY = {"__init__", "catalogue", "claim", "results", "ledger"}
 
 
 def names() -> list[str]:

@@ -61,6 +61,12 @@ class Claim:
         return f"{number(self.mean)} ± {number(self.spread, digits=2)} [{number(low)}, {number(high)}]"
 
     @property
+    def citation(self) -> str:
+        """The published number with its source as a MyST role."""
+        source = f"{{cite:t}}`{self.source}`" if self.source else ""
+        return f"{self.published} ({', '.join(filter(None, (source, self.where)))})" if source or self.where else "–"
+
+    @property
     def condition(self) -> str:
         """The interval that decides, in words."""
         if self.low == self.high:

@@ -1,6 +1,7 @@
 """Running an experiment over seeds, and what comes out: measurements, claims, a table, a file."""
 
 import datetime
+import hashlib
 import json
 import math
 import multiprocessing
@@ -14,8 +15,11 @@ from typing import Any
 import numpy as np
 
 import lnorm
-from lnorm.experiments.catalogue import load
+from lnorm.experiments.catalogue import load, names
 from lnorm.experiments.claim import Claim, Measurements
+
+STORED = Path(__file__).parent / "stored"
+"""What `make results` measured on five seeds, one file an experiment, with where it comes from."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,21 @@ class Results:
             raise AssertionError(f"{self.name}: {len(broken)} claim(s) do not hold\n" + "\n".join(lines))
 
     def _repr_markdown_(self) -> str:
-        """The claims as a table, with citations as MyST roles: how a chapter shows them."""
-        lines = ["| Claim | Source | Published | Ours | Holds if | Verdict |", "|---|---|---|---|---|---|"]
-        for c in self.claims:
-            source = (
-                f"{{cite:t}}`{c.source}`" + (f", {c.where}" if c.where else "") if c.source else c.where or "this book"
-            )
-            lines.append(f"| {c.sentence} | {source} | {c.published} | {c.ours} | {c.condition} | {c.verdict} |")
+        """The claims as a table, with citations as MyST roles: how a chapter shows them.
+
+        Beside what this run measured stands what is stored for the same settings, and the verdict is on that.
+        """
+        kept = stored(self.name) if not self.settings and self.name in names() else None
+        columns = [kept, self] if kept else [self]
+        heads = [f"Ours, {len(each.runs)} seeds" for each in columns]
+        if kept:
+            heads[-1] = f"This build, {len(self.runs)} seeds"
+        lines = ["| Claim | Published | " + " | ".join(heads) + " | Verdict |", "|---" * (3 + len(heads)) + "|"]
+        for index, c in enumerate(self.claims):
+            decides = columns[0].claims[index]
+            ours = [each.claims[index].ours for each in columns]
+            cells = [c.sentence, c.citation, *ours, f"{decides.verdict} ({decides.condition})"]
+            lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
     def save(self, path: Path) -> None:
@@ -67,6 +79,7 @@ class Results:
             "made": {
                 "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
                 "lnorm": lnorm.__version__,
+                "code": fingerprint(self.name),
                 "python": platform.python_version(),
                 "numpy": np.__version__,
                 "machine": f"{platform.system()} {platform.machine()}",
@@ -113,6 +126,29 @@ def run(
     return Results(name, settings, runs, module.claims(runs))
 
 
+def fingerprint(name: str) -> str:
+    """Return a short hash of the experiment's own module: which code made a stored result."""
+    path = load(name).__file__
+    assert path is not None  # a module in this package is a file
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+
+
+def stored(name: str) -> Results | None:
+    """Return what `make results` stored for the experiment, with today's claims on it; None if there is nothing."""
+    path = STORED / f"{name}.json"
+    if not path.exists():
+        return None
+    record = json.loads(path.read_text(encoding="utf-8"))
+    runs = [{key: _measured(value) for key, value in each.items()} for each in record["runs"]]
+    return Results(name, record["settings"], runs, load(name).claims(runs))
+
+
+def made(name: str) -> dict[str, str]:
+    """Return the date, code and machine of a stored result; empty if there is none."""
+    path = STORED / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8"))["made"] if path.exists() else {}
+
+
 def _one_thread() -> None:
     """One thread a process: as many processes as cores, and sums in the same order on every machine."""
     from threadpoolctl import threadpool_limits
@@ -124,15 +160,23 @@ def _one_thread() -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Turn a record into what JSON can hold: arrays become lists, numbers that JSON lacks the words inf and nan."""
+    """Turn a record into what JSON can hold: arrays become lists, inf and nan words, numbers keep seven digits."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
     if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if math.isfinite(value) else str(value)
+    if value is None or isinstance(value, (bool, int, str)):
         return value
     raise TypeError(f"a measurement of type {type(value).__name__} cannot be stored; return numbers and NumPy arrays")
+
+
+def _measured(value: Any) -> Any:
+    """Turn a stored measurement back into a number or an array; the words inf and nan become numbers again."""
+    if isinstance(value, list):
+        array = np.array(value)
+        return array.astype(float) if array.dtype.kind == "U" else array
+    return float(value) if value in ("inf", "-inf", "nan") else value

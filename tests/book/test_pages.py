@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from lnorm import experiments
 from tools import book
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,8 +20,8 @@ def prose(text):
     return re.findall(r"[^\W\d_][\w'’-]*", re.sub(r"^:::.*$", "", text, flags=re.MULTILINE))
 
 
-def test_there_are_three_chapters():
-    assert len(CHAPTERS) >= 3
+def test_there_are_thirteen_chapters():
+    assert len(CHAPTERS) == 13
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
@@ -51,6 +52,19 @@ def test_every_citation_is_in_the_bibliography(page):
     keys = set(re.findall(r"^@\w+\{([\w-]+),", (ROOT / "book" / "references.bib").read_text(), re.MULTILINE))
     for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text()):
         assert {key.strip() for key in group.split(",")} <= keys
+
+
+def test_every_entry_of_the_bibliography_is_cited():
+    cited = {
+        key.strip()
+        for page in (ROOT / "book").glob("*.md")
+        for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text())
+        for key in group.split(",")
+    }
+    for name in experiments.names():
+        cited |= {claim.source for claim in (experiments.stored(name) or experiments.run(name, seeds=1)).claims}
+    keys = set(re.findall(r"^@\w+\{([\w-]+),", (ROOT / "book" / "references.bib").read_text(), re.MULTILINE))
+    assert keys - cited == set()
 
 
 NOTEBOOK = """---

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lnorm import experiments
+from lnorm.experiments import results as results_module
 from lnorm.experiments.claim import Claim, number
 from lnorm.experiments.results import Results
 
@@ -82,12 +83,35 @@ def test_results_are_stored_with_where_they_come_from(tmp_path):
     assert record["seeds"] == 2
     assert {"date", "lnorm", "python", "numpy", "machine"} <= record["made"].keys()
     assert record["claims"][0]["verdict"] == "holds"
-    assert record["runs"][0]["layer_by_width"] == results.runs[0]["layer_by_width"].tolist()
+    np.testing.assert_allclose(record["runs"][0]["layer_by_width"], results.runs[0]["layer_by_width"], rtol=1e-6)
     assert not list(tmp_path.rglob("*.tmp"))
     assert "Infinity" not in (tmp_path / "new" / "undo.json").read_text(), "JSON has no infinity"
 
 
 def test_the_table_of_a_chapter_cites_its_sources():
     table = experiments.run("undo", seeds=1)._repr_markdown_()
-    assert "{cite:t}`ioffe2015batch`, section 3" in table
-    assert "| holds |" in table
+    assert "({cite:t}`ioffe2015batch`, section 3)" in table
+    assert "| holds (" in table
+
+
+def test_a_stored_result_comes_back_as_it_was(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_module, "STORED", tmp_path)
+    assert experiments.stored("undo") is None
+    assert experiments.made("undo") == {}
+    results = experiments.run("undo", seeds=2)
+    results.runs[0]["overflow"], results.runs[1]["overflow"] = np.array([math.inf, 1.0]), np.array([math.nan, -2.0])
+    results.save(tmp_path / "undo.json")
+    back = experiments.stored("undo")
+    for name in results.runs[0]:
+        np.testing.assert_allclose(back[name], results[name], rtol=1e-6)
+    assert [c.ours for c in back.claims] == [c.ours for c in results.claims]
+    assert len(experiments.made("undo")["code"]) == 12
+
+
+def test_a_chapter_prints_the_stored_seeds_beside_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(results_module, "STORED", tmp_path)
+    experiments.run("undo", seeds=2).save(tmp_path / "undo.json")
+    table = experiments.run("undo", seeds=1)._repr_markdown_()
+    assert "| Ours, 2 seeds | This build, 1 seeds |" in table
+    rows = [line.count("|") for line in table.splitlines()]
+    assert len(set(rows)) == 1
