@@ -27,7 +27,8 @@ class CellFailedError(Exception):
 
 def fingerprint() -> str:
     """Return a hash of all that the chapters' outputs depend on besides their own code."""
-    files = [*sorted((ROOT / "lnorm").rglob("*.py")), ROOT / "requirements.txt"]
+    package = [path for kind in ("py", "toml", "json") for path in sorted((ROOT / "lnorm").rglob(f"*.{kind}"))]
+    files = [*package, ROOT / "requirements.txt"]
     digest = hashlib.sha256()
     for file in files:
         digest.update(str(file.relative_to(ROOT)).encode() + b"\0" + file.read_bytes())
