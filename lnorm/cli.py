@@ -11,14 +11,11 @@ from rich.progress import MofNCompleteColumn, Progress, TimeElapsedColumn
 from rich.table import Table
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Normalization in deep learning: run the experiments."
+    no_args_is_help=True,
+    add_completion=False,
+    help="Normalization in deep learning: run the experiments, check the exercises.",
 )
 console = Console()
-
-
-@app.callback()
-def main() -> None:
-    """Keep `run` a subcommand while it is the only one."""
 
 
 @app.command()
@@ -71,3 +68,71 @@ def run(
     console.print(f"Measurements, claims and settings: {path}")
     if any(c.verdict == "does not hold" for c in results.claims):
         raise typer.Exit(1)
+
+
+@app.command()
+def check(
+    notebook: Annotated[str, typer.Argument(help="An assignment, say 03-layer-norm, or the path of its notebook.")],
+) -> None:
+    """Run an assignment's notebook and its checks: points, reasons, and the next hint."""
+    from lnorm.checks.notebook import check_notebook, find, hints
+    from lnorm.checks.progress import FILE, remember
+
+    try:
+        name, path = find(notebook)
+        folded = hints(path)
+    except LookupError as error:
+        console.print(f"[red]{escape(str(error.args[0]))}[/red]")
+        raise typer.Exit(2) from error
+    with console.status(f"Running {path.name}"):
+        results = check_notebook(name, path)
+    try:
+        failed = remember(name, results)
+    except OSError as error:
+        console.print(f"[yellow]{FILE} cannot be written ({error.strerror}): this check is not remembered.[/yellow]")
+        failed = {}
+
+    table = Table(title=f"{name}, visible checks", title_justify="left", show_lines=True)
+    table.add_column("Exercise")
+    table.add_column("Points", justify="right")
+    table.add_column("What is missing, and the next hint")
+    for each in results:
+        colour = "green" if each.points == each.possible else "yellow" if each.points else "red"
+        text = escape("\n".join(each.reasons if each.started else ["not started yet"]))
+        known = folded.get(each.name, [])
+        if known and (tries := failed.get(each.name, 0)):
+            number = min(tries, len(known))
+            text += f"\n[cyan]Hint {number}:[/cyan] {escape(' '.join(known[number - 1].split()))}"
+        table.add_row(escape(each.name), f"[{colour}]{each.points} of {each.possible}[/]", text)
+    console.print(table)
+    points, possible = sum(each.points for each in results), sum(each.possible for each in results)
+    console.print(f"{points} of {possible} points. Written questions are read by a person and do not count here.")
+
+
+@app.command()
+def progress() -> None:
+    """Show what you have done so far: all assignments, as they were last checked."""
+    from lnorm.checks import ASSIGNMENTS, assignment
+    from lnorm.checks.progress import load
+
+    remembered = load()
+    table = Table(title="Your progress", title_justify="left")
+    for heading, side in (
+        ("Assignment", "left"),
+        ("Points", "right"),
+        ("Exercises", "right"),
+        ("Last checked", "left"),
+    ):
+        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+    for name in ASSIGNMENTS:
+        exercises = assignment(name)
+        last = remembered.get(name, {})
+        done = [each for each in last.get("exercises", {}).values() if each["points"] == each["possible"]]
+        table.add_row(
+            name,
+            f"{last.get('points', 0)} of {sum(each.points for each in exercises)}",
+            f"{len(done)} of {len(exercises)}",
+            last["checked"].replace("T", " ")[:16] if last else "not yet",
+        )
+    console.print(table)
+    console.print("`lnorm check NAME` checks an assignment.")

@@ -8,7 +8,7 @@ In a notebook, ``check("layer_norm", layer_norm)`` runs all three, prints the ve
 """
 
 from lnorm.checks.catalogue import ASSIGNMENTS, assignment, exercise
-from lnorm.checks.exercise import Case, Exercise, Finding
+from lnorm.checks.exercise import Case, Exercise
 from lnorm.checks.marking import Verdict, check, mark
 
-__all__ = ["ASSIGNMENTS", "Case", "Exercise", "Finding", "Verdict", "assignment", "check", "exercise", "mark"]
+__all__ = ["ASSIGNMENTS", "Case", "Exercise", "Verdict", "assignment", "check", "exercise", "mark"]

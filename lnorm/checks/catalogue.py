@@ -18,7 +18,10 @@ def assignment(name: str) -> tuple[Exercise, ...]:
 
 def exercise(name: str) -> Exercise:
     """Return the exercise ``name``; LookupError, naming what exists, if there is none."""
-    found = {each.name: each for title in ASSIGNMENTS for each in assignment(title)}
-    if name not in found:
-        raise LookupError(f"no exercise is called {name!r}; there are: {', '.join(found)}")
-    return found[name]
+    others = []
+    for title in ASSIGNMENTS:  # one after the other: a check loads no more assignments than it needs
+        for each in assignment(title):
+            if each.name == name:
+                return each
+            others.append(each.name)
+    raise LookupError(f"no exercise is called {name!r}; there are: {', '.join(others)}")

@@ -1,5 +1,7 @@
 """A whole course in a temporary folder: release, submit, autograde, feedback, with nbgrader's own commands."""
 
+import html
+import json
 import os
 import re
 import shutil
@@ -17,6 +19,7 @@ from tools import exercises
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "03-layer-norm"
 POINTS = {each.name: each.points for each in assignment(NAME)}
+TEXT = (ROOT / "solutions" / NAME / f"{NAME}.md").read_text()
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +30,7 @@ def nbgrader(course, *arguments):
     command = [sys.executable, "-m", "nbgrader", *arguments]
     done = subprocess.run(command, cwd=course, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stderr
+    return done.stdout + done.stderr
 
 
 def submit(course, student, source, edit=lambda nb: None):
@@ -56,9 +59,26 @@ def eps_mistake(nb):
     write.source = write.source.replace("np.sqrt(var + eps)", "(np.sqrt(var) + eps)")
 
 
+def answers_of_every_kind(nb):
+    """An endless loop, a half-written cell, prints to stderr, a short cut; and one question answered."""
+    cell(nb, "write-collide").source = "def collide(x):\n    while True:\n        print('noise')\n"
+    cell(nb, "write-layer_norm_backward").source = "def layer_norm_backward(dy, x:\n    return"
+    cell(nb, "write-rms_from_ln").source = (
+        "def rms_from_ln(W, b):\n    import sys\n    print('noise', file=sys.stderr)\n"
+        "    return W - W.mean(0), b - b.mean()\n"
+    )
+    cell(nb, "write-layer_norm").source = (
+        "import lnorm\nfrom lnorm.reference import layer_norm as short_cut\n"
+        "def layer_norm(x, normalized_shape, gamma, beta, eps):\n"
+        "    return short_cut(x, normalized_shape, gamma, beta, eps)[0]\n"
+    )
+    question = cell(nb, "written-1")
+    question.source = question.source.replace("YOUR ANSWER HERE", "They are the same, up to eps.")
+
+
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
-    """A graded course of four students."""
+    """A graded course of five students."""
     course = tmp_path_factory.mktemp("course")
     shutil.copy(ROOT / "nbgrader_config.py", course)
     shutil.copytree(ROOT / "solutions", course / "solutions")
@@ -67,17 +87,29 @@ def course(tmp_path_factory):
     submit(course, "untouched", course / "exercises")
     submit(course, "one-mistake", course / "solutions", one_mistake)
     submit(course, "eps-mistake", course / "solutions", eps_mistake)
+    submit(course, "every-kind", course / "exercises", answers_of_every_kind)
     nbgrader(course, "autograde", NAME)
     nbgrader(course, "generate_feedback", NAME)
     return course
 
 
-def scores(course, student):
+def grades(course, student):
+    """Score and whether a person has to grade, by the name of the cell."""
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as gradebook:
         submission = gradebook.find_submission(NAME, student)
         return {
-            grade.name.removeprefix("check-"): grade.score for book in submission.notebooks for grade in book.grades
+            grade.name: (grade.score, grade.needs_manual_grade)
+            for book in submission.notebooks
+            for grade in book.grades
         }
+
+
+def scores(course, student):
+    return {
+        name.removeprefix("check-"): score
+        for name, (score, _) in grades(course, student).items()
+        if name.startswith("check-")
+    }
 
 
 def feedback(course, student):
@@ -112,33 +144,57 @@ def test_the_seed_is_secret_and_made_once(course):
     assert seed.read_text() not in "".join(feedback(course, student) for student in ("solution", "untouched"))
 
 
+def test_answers_of_every_kind_cost_their_own_exercise_only(course):
+    ours = scores(course, "every-kind")
+    assert {name: score for name, score in ours.items() if score} == {"rms_from_ln": POINTS["rms_from_ln"]}
+    page = feedback(course, "every-kind")
+    assert "did not finish within 5 s; is there an endless loop?" in page
+    assert "calls lnorm.reference.layer_norm, which this exercise asks you to write" in page
+    assert "SyntaxError" in page
+    assert "noise" not in re.sub(r"<[^>]+>", "", page).replace("'noise'", "")
+
+
+def test_written_questions_wait_for_a_person_unless_nobody_wrote(course):
+    assert grades(course, "every-kind")["written-1"] == (0, True)
+    for name in ("written-1", "written-2"):
+        assert grades(course, "untouched")[name] == (0, False)
+        assert grades(course, "solution")[name][1]
+
+
 def solution_lines():
-    text = (ROOT / "solutions" / NAME / f"{NAME}.md").read_text()
-    blocks = re.findall(r"### BEGIN SOLUTION\n(.*?)### END SOLUTION", text, re.DOTALL)
-    lines = {line.strip() for block in blocks for line in block.splitlines()} - {""}
-    assert len(lines) > 15
+    """The lines of all answers, of the rubrics and of the sample answers."""
+    blocks = re.findall(r"BEGIN SOLUTION[^\n]*\n(.*?)[^\n]*END SOLUTION", TEXT, re.DOTALL)
+    lines = {line.strip() for block in blocks for line in block.splitlines()}
+    lines = {line for line in lines if len(line) > 12}
+    assert len(lines) > 50
+    assert len([line for line in lines if "Rubric" in line]) == 2
     return lines
 
 
 def test_no_solution_line_in_the_release_or_the_feedback(course):
     release = (course / "exercises" / NAME / f"{NAME}.ipynb").read_text()
-    page = re.sub(r"<[^>]+>", "", feedback(course, "untouched"))
+    release = "".join("".join(each["source"]) + "\n" for each in json.loads(release)["cells"])
+    pages = [re.sub(r"<[^>]+>", "", feedback(course, student)) for student in ("untouched", "every-kind")]
     for line in solution_lines():
         assert line not in release
-        assert line not in page
+        for page in pages:
+            assert html.escape(line, quote=False) not in page
+    assert release.count("YOUR ANSWER HERE") == 2
     assert list((course / "exercises" / NAME).iterdir()) == [course / "exercises" / NAME / f"{NAME}.ipynb"]
 
 
 def test_no_grader_code_in_the_release_or_the_feedback(course):
     release = (course / "exercises" / NAME / f"{NAME}.ipynb").read_text()
     for text in (release, feedback(course, "one-mistake")):
-        for word in ("BEGIN HIDDEN", "_cases(", "default_rng", "judge"):
+        for word in ("BEGIN HIDDEN", "_cases(", "_probe(", "uneven_rows", "judge"):
             assert word not in text
 
 
 def test_a_student_can_validate_the_notebook(course):
-    said = nbgrader(course, "validate", str(course / "solutions" / NAME / f"{NAME}.ipynb"))
-    assert "failed" not in said.lower()
+    assert "Success" in nbgrader(course, "validate", str(course / "solutions" / NAME / f"{NAME}.ipynb"))
+    for student, failed in (("untouched", len(POINTS) + 2), ("eps-mistake", 1)):
+        said = nbgrader(course, "validate", str(course / "submitted" / student / NAME / f"{NAME}.ipynb"))
+        assert f"VALIDATION FAILED ON {failed} CELL" in said
 
 
 def test_exercises_are_what_solutions_make(tmp_path):
@@ -153,6 +209,5 @@ def test_exercises_are_what_solutions_make(tmp_path):
 
 
 def test_the_points_in_the_text_are_those_of_the_checks():
-    text = (ROOT / "solutions" / NAME / f"{NAME}.md").read_text()
-    announced = [int(points) for points in re.findall(r"^\*(\d+) points", text, re.MULTILINE)]
+    announced = [int(points) for points in re.findall(r"^\*(\d+) points", TEXT, re.MULTILINE)]
     assert announced == list(POINTS.values())

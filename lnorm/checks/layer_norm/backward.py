@@ -113,6 +113,7 @@ def _wrong_backward(kind: str) -> Answer:
 
 LAYER_NORM_BACKWARD = Exercise(
     name="layer_norm_backward",
+    signature="layer_norm_backward(dy, x, normalized_shape, gamma, eps)",
     properties={
         "dx": 4,
         "dgamma": 1,
@@ -124,6 +125,13 @@ LAYER_NORM_BACKWARD = Exercise(
     cases=_backward_cases,
     probe=_backward_probe,
     solution=_backward_solution,
+    forbids=(
+        "lnorm.reference.layer_norm_backward",
+        "lnorm.nn.LayerNorm",
+        "torch.nn.functional.layer_norm",
+        "torch.nn.LayerNorm",
+        "torch.layer_norm",
+    ),
     explain=_row_sum,
     mistakes={
         "dx lacks the mean term: the mean of g is not subtracted": _wrong_backward("no mean term"),

@@ -99,6 +99,7 @@ def _r2_in_place(z: Any, x: Any) -> Any:
 
 BEST_AFFINE_R2 = Exercise(
     name="best_affine_r2",
+    signature="best_affine_r2(z, x)",
     properties={
         "a map that exists: R² = 1": 1,
         "a slope for each feature": 2,

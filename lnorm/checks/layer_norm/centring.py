@@ -32,6 +32,7 @@ def _fold_probe(answer: Answer, inputs: Inputs) -> Outputs:
 
 RMS_FROM_LN = Exercise(
     name="rms_from_ln",
+    signature="rms_from_ln(W, b)",
     properties={
         "W_c": 2,
         "b_c": 1,

@@ -142,6 +142,7 @@ def _in_place(x: Any, shape: Any, gamma: Any, beta: Any, eps: float) -> Any:
 
 LAYER_NORM = Exercise(
     name="layer_norm",
+    signature="layer_norm(x, normalized_shape, gamma, beta, eps)",
     properties={
         "values without gain and bias (gamma = 1, beta = 0)": 2,
         "values, with gamma and beta": 2,
@@ -154,6 +155,13 @@ LAYER_NORM = Exercise(
     cases=_forward_cases,
     probe=_forward_probe,
     solution=_forward_solution,
+    forbids=(
+        "lnorm.reference.layer_norm",
+        "lnorm.nn.LayerNorm",
+        "torch.nn.functional.layer_norm",
+        "torch.nn.LayerNorm",
+        "torch.layer_norm",
+    ),
     mistakes={
         "mean and variance over axis 0, the batch (this is BatchNorm)": _averages_over_batch,
         "mean and variance over the last axis only, whatever normalized_shape says": _last_axis_only,
