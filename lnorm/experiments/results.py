@@ -6,6 +6,7 @@ import json
 import math
 import multiprocessing
 import platform
+import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -92,6 +93,7 @@ class Results:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_suffix(".tmp")
         text = json.dumps(_plain(record), indent=1, ensure_ascii=False, allow_nan=False)
+        text = re.sub(r"\[[^][{}]*\]", lambda row: re.sub(r"\s+", " ", row[0]), text)  # an array's row on one line
         unfinished.write_text(text + "\n", encoding="utf-8")
         unfinished.replace(path)
 
