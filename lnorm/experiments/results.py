@@ -162,7 +162,7 @@ def _one_thread() -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Turn a record into what JSON can hold: arrays become lists, inf and nan words, numbers keep seven digits."""
+    """Turn a record into what JSON can hold: arrays become lists, inf and nan words."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):
@@ -170,7 +170,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
     if isinstance(value, float):
-        return float(f"{value:.7g}") if math.isfinite(value) else str(value)
+        return value if math.isfinite(value) else str(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
     raise TypeError(f"a measurement of type {type(value).__name__} cannot be stored; return numbers and NumPy arrays")
