@@ -155,7 +155,6 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             high=1,
             published="between the two",
             source="xiong2020layer",
-            where="lemma 2",
         ),
         Claim("Pre-LN: growth of the mean square per layer", over_seeds(runs, "growth"), low=0.5, high=1.6),
         Claim(
