@@ -82,7 +82,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             high=0.1,
         ),
         Claim("Pre-LN, not clipped: largest gradient over the median one", of("peak_pre"), high=5),
-        Claim("Post-LN, not clipped: the same", of("peak_post"), high=15),
+        Claim("Post-LN, not clipped: largest gradient over the median one", of("peak_post"), high=15),
         Claim(
             "Post-LN: final loss with clipping minus without",
             difference("loss_post_clip", "loss_post"),

@@ -183,7 +183,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             low=0.5,
         ),
         Claim(
-            "DeepNorm: the same",
+            "DeepNorm: change of the output by one small gradient step, exponent of depth",
             over_seeds(runs, "sgd_deepnorm_slope"),
             low=-0.2,
             high=0.2,
@@ -192,7 +192,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             where="abstract",
         ),
         Claim(
-            "DeepNorm: the same along the gradient’s signs, as Adam’s first step",
+            "DeepNorm: change by one step along the signs, as Adam’s first, exponent of depth",
             over_seeds(runs, "adam_deepnorm_slope"),
             low=0.4,
             high=0.6,

@@ -140,7 +140,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             where="theorem 1",
         ),
         Claim(
-            "The same, Pre-LN",
+            "Setting of the theory, Pre-LN: exponent of the last layer’s gradient over depth",
             over_seeds(runs, "slope_pre"),
             low=-0.7,
             high=-0.35,
@@ -163,10 +163,16 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             low=-0.15,
             high=0.15,
         ),
-        Claim("The same, Pre-LN", over_seeds(runs, "lm_slope_one_pre"), low=-0.65, high=-0.3),
+        Claim(
+            "Language model, one position, Pre-LN: exponent", over_seeds(runs, "lm_slope_one_pre"), low=-0.65, high=-0.3
+        ),
         Claim("Language model, all tokens, Post-LN: exponent", over_seeds(runs, "lm_slope_all_post"), low=0.0),
-        Claim("The same, Pre-LN", over_seeds(runs, "lm_slope_all_pre"), low=-0.45, high=-0.15),
-        Claim("The same, Peri-LN", over_seeds(runs, "lm_slope_all_peri"), low=-0.5, high=-0.15),
+        Claim(
+            "Language model, all tokens, Pre-LN: exponent", over_seeds(runs, "lm_slope_all_pre"), low=-0.45, high=-0.15
+        ),
+        Claim(
+            "Language model, all tokens, Peri-LN: exponent", over_seeds(runs, "lm_slope_all_peri"), low=-0.5, high=-0.15
+        ),
         Claim(
             "Weights perturbed by 1 %, Post-LN: exponent of the output’s squared change",
             over_seeds(runs, "change_slope_post"),
@@ -176,17 +182,25 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             source="liu2020understanding",
         ),
         Claim(
-            "The same, Pre-LN",
+            "Weights perturbed by 1 %, Pre-LN: exponent of the output’s squared change",
             over_seeds(runs, "change_slope_pre"),
             high=0.65,
             published="O(log L)",
             source="liu2020understanding",
         ),
-        Claim("The same at 32 layers: Post-LN over Pre-LN", over_seeds(runs, "change_ratio"), low=2),
+        Claim(
+            "Weights perturbed by 1 %, 32 layers: squared change, Post-LN over Pre-LN",
+            over_seeds(runs, "change_ratio"),
+            low=2,
+        ),
         Claim(
             "Language model of 32 layers, all tokens, Pre-LN: gradient of the first layer over that of the last",
             over_seeds(runs, "first_over_last_pre"),
             low=1.5,
         ),
-        Claim("The same, Post-LN", over_seeds(runs, "first_over_last_post"), high=1.5),
+        Claim(
+            "Language model of 32 layers, all tokens, Post-LN: first layer over last",
+            over_seeds(runs, "first_over_last_post"),
+            high=1.5,
+        ),
     ]

@@ -178,9 +178,9 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             published=f"{half:.1f} (law)",
             where=derived,
         ),
-        Claim("The same: share lost after 20 layers", after("lost_float16", 20), high=0.01),
-        Claim("The same: share lost after 40 layers", after("lost_float16", 40), low=0.7),
-        Claim("The same: share lost after 60 layers", after("lost_float16", 60), low=0.999),
+        Claim("σ_w² = 1, float16: share of the gradient lost after 20 layers", after("lost_float16", 20), high=0.01),
+        Claim("σ_w² = 1, float16: share of the gradient lost after 40 layers", after("lost_float16", 40), low=0.7),
+        Claim("σ_w² = 1, float16: share of the gradient lost after 60 layers", after("lost_float16", 60), low=0.999),
         Claim(
             "bfloat16: largest share lost in 60 layers",
             tuple(float(run["lost_bfloat16"].max()) for run in runs),

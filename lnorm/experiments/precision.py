@@ -211,7 +211,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
         ),
         exactly("Share of rows beyond it whose output is exactly zero", "zero_beyond", 1.0),
         exactly(
-            "The same, when the sum of 1024 squares is kept in float16 as well",
+            "Largest deviation when the sum of 1024 squares is kept in float16 as well",
             "largest_deviation_summed_in_float16",
             7.99609375,
             "below √(65520/1024) = 7.999 (law)",
@@ -278,7 +278,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             where=derived,
         ),
         Claim(
-            "The same rows through torch's bfloat16 kernel: error over that of float64",
+            "Rows stored in bfloat16, torch's bfloat16 kernel: error over that of float64",
             tuple(a / b for a, b in zip(at("kernel_bfloat16", 64.0), at("storage_bfloat16", 64.0), strict=True)),
             low=0.99,
             high=1.01,

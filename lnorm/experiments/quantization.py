@@ -106,7 +106,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             where="abstract",
         ),
         Claim(
-            "Gain of 20 folded into the next weights: the same",
+            "Gain of 20 folded into the next weights: error over the error with gains of 1",
             ratio(at("int8_folded", 20), at("int8", 1)),
             low=0.9,
             high=1.1,

@@ -123,7 +123,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             low=0.9,
         ),
         Claim(
-            "Best tanh minus best line: the same share",
+            "Best tanh minus best line: share of the last norm's output explained",
             tuple(float(run["tanh_r2"][-1] - run["line_r2"][-1]) for run in runs),
             high=0.01,
             published="“tanh-like, S-shaped” (large models)",

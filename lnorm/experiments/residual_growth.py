@@ -212,7 +212,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             published="0 (law)",
         ),
         Claim(
-            "Initialization, LayerNorm Scaling: the same",
+            "Initialization, LayerNorm Scaling: variance over the predicted one, minus 1",
             over_seeds(runs, "start_scaled_error"),
             low=-0.3,
             high=0.3,
@@ -238,7 +238,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             where="abstract",
         ),
         Claim(
-            "Trained: the same, Peri-LN over Pre-LN",
+            "Trained: variance at the end, Peri-LN over Pre-LN",
             ratio(last_variance("peri"), last_variance("pre")),
             low=0.7,
             published="“more balanced variance growth”",
@@ -246,7 +246,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             where="abstract",
         ),
         Claim("Pre-LN: cosine between input and output of the last layer", last_cosine("pre"), low=0.95),
-        Claim("Post-LN: the same", last_cosine("post"), high=0.85),
+        Claim("Post-LN: cosine between input and output of the last layer", last_cosine("post"), high=0.85),
         Claim(
             "Pre-LN: loss without the first layer plus without the second, minus the same for the last two",
             difference("early_pre", "late_pre"),

@@ -126,7 +126,9 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             tuple(float(share[-1]) for share in at("share", "post")),
             high=0.01,
         ),
-        Claim("The same: gradient of the first block over that of the last, power of ten", tuple(powers), high=-1.5),
+        Claim(
+            "Post-LN, no warm-up: gradient of the first block over the last’s, power of ten", tuple(powers), high=-1.5
+        ),
         Claim("Post-LN: final loss with warm-up minus without", difference(post_warm, post), high=-0.4),
         Claim(
             "Post-LN, a third of the rate, no warm-up: minus unigram entropy",

@@ -176,7 +176,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             where="spacing of bfloat16",
         ),
         Claim(
-            "The same in float16",
+            "Gradient of β over 65,536 rows of ones, float16, one thread",
             over_seeds(runs, "ones_float16"),
             low=2048,
             high=2048,

@@ -2,6 +2,7 @@
 
 import json
 import math
+import types
 
 import numpy as np
 import pytest
@@ -115,3 +116,14 @@ def test_a_chapter_prints_the_stored_seeds_beside_its_own(tmp_path, monkeypatch)
     assert "| Ours, 2 seeds | This build, 1 seeds |" in table
     rows = [line.count("|") for line in table.splitlines()]
     assert len(set(rows)) == 1
+
+
+def test_the_fingerprint_sees_what_measures_and_not_what_is_claimed(tmp_path, monkeypatch):
+    module = tmp_path / "undo.py"
+    code = '"""A question?"""\n\ndef run(seed):\n    return {"x": 1.0}\n\ndef claims(runs):\n    return []\n'
+    prints = []
+    for text in (code, code.replace("return []", "return [1]").replace("A", "Another"), code.replace("1.0", "2.0")):
+        module.write_text(text)
+        monkeypatch.setattr(results_module, "load", lambda name: types.SimpleNamespace(__file__=str(module)))
+        prints.append(results_module.fingerprint("undo"))
+    assert prints[0] == prints[1] != prints[2]
