@@ -4,7 +4,14 @@ import importlib
 
 from lnorm.checks.exercise import Exercise
 
-ASSIGNMENTS = {"03-layer-norm": "lnorm.checks.layer_norm"}
+ASSIGNMENTS = {
+    "01-signals": "lnorm.checks.signals",
+    "02-batch-norm": "lnorm.checks.batch_norm",
+    "03-layer-norm": "lnorm.checks.layer_norm",
+    "04-why-it-works": "lnorm.checks.why_it_works",
+    "06-sequences": "lnorm.checks.sequences",
+    "08-going-deep": "lnorm.checks.going_deep",
+}
 """Name of the assignment → module with its ``EXERCISES``."""
 
 

@@ -30,8 +30,7 @@ def failing_test(
 ) -> Exercise:
     """Return the exercise: the student's test must fail on all that is ``buggy`` and pass on all that is ``correct``.
 
-    The first of each is the visible pair; the visible level has one more correct implementation, the graded level has
-    all. ``buggy`` and ``correct`` go from a description, in the words of the feedback, to a function; ``mistakes`` are
+    The first of each is the visible pair; the visible level has one more of each kind, the graded level has all. ``buggy`` and ``correct`` go from a description, in the words of the feedback, to a function; ``mistakes`` are
     tests that do not do it. ``points`` are those of the three properties above.
     """
     (first_bug, *more_bugs), (first_right, *more_right) = buggy, correct
@@ -40,7 +39,7 @@ def failing_test(
     def cases(seed: int, level: Level) -> list[Case]:
         shown = level == "visible"
         pairs = [(CATCHES, first_bug, first_right)]
-        pairs += [(MORE_BUGS, bug, first_right) for bug in ([first_bug] if shown else more_bugs)]
+        pairs += [(MORE_BUGS, bug, first_right) for bug in (more_bugs[:1] if shown else more_bugs)]
         pairs += [(ACCEPTS, first_bug, right) for right in (more_right[:1] if shown else more_right)]
         return [Case(tests, {"bug": bug, "right": right, "shown": shown}) for tests, bug, right in pairs]
 
