@@ -197,5 +197,6 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             low=0.4,
             high=0.6,
             published="½ (law)",
+            where="derived in chapter 8",
         ),
     ]

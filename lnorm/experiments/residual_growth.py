@@ -210,6 +210,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             low=-0.3,
             high=0.3,
             published="0 (law)",
+            where="derived in chapter 8",
         ),
         Claim(
             "Initialization, LayerNorm Scaling: variance over the predicted one, minus 1",
@@ -217,6 +218,7 @@ def claims(runs: Sequence[Measurements]) -> list[Claim]:
             low=-0.3,
             high=0.3,
             published="0 (law)",
+            where="derived in chapter 8",
         ),
         Claim(
             "Initialization: variance after 32 layers, LayerNorm Scaling over Pre-LN",
