@@ -9,8 +9,12 @@ ASSIGNMENTS = {
     "02-batch-norm": "lnorm.checks.batch_norm",
     "03-layer-norm": "lnorm.checks.layer_norm",
     "04-why-it-works": "lnorm.checks.why_it_works",
+    "05-batch-size": "lnorm.checks.batch_size",
     "06-sequences": "lnorm.checks.sequences",
+    "07-placement": "lnorm.checks.placement",
     "08-going-deep": "lnorm.checks.going_deep",
+    "10-sixteen-bits": "lnorm.checks.sixteen_bits",
+    "14-capstone": "lnorm.checks.capstone",
 }
 """Name of the assignment → module with its ``EXERCISES``."""
 
