@@ -14,6 +14,8 @@ ASSIGNMENTS = {
     "07-placement": "lnorm.checks.placement",
     "08-going-deep": "lnorm.checks.going_deep",
     "10-sixteen-bits": "lnorm.checks.sixteen_bits",
+    "11-fused-kernels": "lnorm.checks.fused_kernels",
+    "13-after-training": "lnorm.checks.after_training",
     "14-capstone": "lnorm.checks.capstone",
 }
 """Name of the assignment → module with its ``EXERCISES``."""
