@@ -1,6 +1,7 @@
 """What an exercise consists of, and how one case of it is run and judged."""
 
 import linecache
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -85,7 +86,8 @@ def run(
 ) -> Outputs | Failure:
     """Run ``answer`` on one input and return plain arrays, or what went wrong. All that a sandbox has to do."""
     try:
-        with guard or nullcontext(), np.errstate(all="ignore"):  # what is not finite shows in the outputs
+        with guard or nullcontext(), np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is not finite shows in the outputs
             return probe(answer, inputs)
     except (ForbiddenCallError, OutOfTimeError, UnusableError) as error:
         return Failure(type(error).__name__, str(error), line=_line_of(answer, error))

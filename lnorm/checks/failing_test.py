@@ -30,8 +30,9 @@ def failing_test(
 ) -> Exercise:
     """Return the exercise: the student's test must fail on all that is ``buggy`` and pass on all that is ``correct``.
 
-    The first of each is the visible pair; the visible level has one more of each kind, the graded level has all. ``buggy`` and ``correct`` go from a description, in the words of the feedback, to a function; ``mistakes`` are
-    tests that do not do it. ``points`` are those of the three properties above.
+    The first of each is the visible pair; the visible level has one more of each kind, the graded level has all.
+    ``buggy`` and ``correct`` go from a description, in the words of the feedback, to a function; ``mistakes`` are tests
+    that do not do it. ``points`` are those of the three properties above.
     """
     (first_bug, *more_bugs), (first_right, *more_right) = buggy, correct
     code = {**buggy, **correct}

@@ -177,7 +177,7 @@ class TestPlacement(Grading):
         "unigram_entropy": (entropy_by_counter, entropy_over_tokens, entropy_by_torch),
         "loglog_slope": (slope_by_moments, slope_by_lstsq, slope_by_torch),
         "warm_up": (rate_by_pieces, rate_by_clipping, rate_by_torch),
-        "diagnose": (word_by_exclusion, word_by_sorting, word_by_torch),
+        "diagnose_curve": (word_by_exclusion, word_by_sorting, word_by_torch),
         "grad_norms": (norms_by_backward, norms_one_by_one, norms_functional),
     }
     wrong = (
@@ -187,8 +187,8 @@ class TestPlacement(Grading):
         ("unigram_entropy", lambda tokens: np.bincount(tokens.ravel()) / tokens.size, "has shape"),
         ("loglog_slope", lambda depths, values: np.polyfit(np.log(depths), np.log(values).T, 1), "has shape"),
         ("warm_up", lambda step, warm, rate, d_model=None: rate * step / warm, "ZeroDivisionError"),
-        ("diagnose", lambda curve, unigram: "ok", "expected one of 'fine', 'plateau', 'diverged'; got 'ok'"),
-        ("diagnose", lambda curve, unigram: True, "expected one of 'fine', 'plateau', 'diverged'; got bool"),
-        ("diagnose", lambda curve, unigram: "plateau", "says 'plateau' of a curve that is 'fine'"),
+        ("diagnose_curve", lambda curve, unigram: "ok", "expected one of 'fine', 'plateau', 'diverged'; got 'ok'"),
+        ("diagnose_curve", lambda curve, unigram: True, "expected one of 'fine', 'plateau', 'diverged'; got bool"),
+        ("diagnose_curve", lambda curve, unigram: "plateau", "says 'plateau' of a curve that is 'fine'"),
         ("grad_norms", lambda model, x, labels, position: model(x)[:, position], "has shape"),
     )

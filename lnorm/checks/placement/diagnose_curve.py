@@ -95,13 +95,13 @@ def _rule(
 ) -> Answer:
     """Return the rule with another final loss, another test for what is not finite, other limits."""
 
-    def diagnose(curve: Any, unigram: float) -> str:
+    def diagnose_curve(curve: Any, unigram: float) -> str:
         over = final(curve) - unit * unigram
         if broken(curve) or over > above:
             return "diverged"
         return "plateau" if over >= -below else "fine"
 
-    return diagnose
+    return diagnose_curve
 
 
 def _by_flatness(curve: Any, unigram: float) -> str:
@@ -127,9 +127,9 @@ def _two_sides_swapped(curve: Any, unigram: float) -> str:
     return {"plateau": "fine", "fine": "plateau", "diverged": "diverged"}[word]
 
 
-DIAGNOSE = Exercise(
-    name="diagnose",
-    signature="diagnose(curve, unigram)",
+DIAGNOSE_CURVE = Exercise(
+    name="diagnose_curve",
+    signature="diagnose_curve(curve, unigram)",
     properties={
         "a loss that falls": 1,
         "a loss that stands": 2,
