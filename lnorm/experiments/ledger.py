@@ -50,20 +50,24 @@ class Ledger:
             raise AssertionError(f"{len(broken)} piece(s) of evidence do not hold\n" + "\n".join(broken))
 
     def _repr_markdown_(self) -> str:
-        lines = ["| | The claim | Verdict | Measured: published → ours | Shown in |", "|--:|---|---|---|---|"]
+        lines = ["| | The claim | Verdict | Measured |", "|--:|---|---|---|"]
         for row in self.rows:
-            measured = "<br>".join(
-                f"{claim.sentence}: {'' if claim.citation == '–' else claim.citation + ' → '}{claim.ours}"
-                + ("" if claim.verdict == "holds" else f" ({claim.verdict})")
-                for _, claim in row.evidence
-            )
-            names = dict.fromkeys(name for name, _ in row.evidence)
-            shown = [f"{{ref}}`{name.replace('_', ' ')} <experiment-{name.replace('_', '-')}>`" for name in names]
-            shown += [f"{{doc}}`{row.see}`"] if row.see else []
-            verdict = f"**{row.verdict}** {row.finding}".strip()
-            cells = [str(row.number), f"{row.claim} *({row.heard})*", verdict, measured or "–", "<br>".join(shown)]
+            stop = (
+                "" if row.finding and not row.finding[0].isupper() else "."
+            )  # a finding completes the sentence or follows
+            verdict = f"**{row.verdict}{stop}** {row.finding}".strip()
+            measured = [_measured(name, claim) for name, claim in row.evidence]
+            measured += [f"Told in {{doc}}`{row.see}`"] if row.see else []
+            cells = [str(row.number), f"{row.claim} *({row.heard})*", verdict, "<br>".join(measured)]
             lines.append("| " + " | ".join(cells) + " |")
         return "\n".join(lines)
+
+
+def _measured(name: str, claim: Claim) -> str:
+    """The measured claim in a line: a link to the cell that measures it, our value, the published one."""
+    link = f"{{ref}}`{claim.sentence} <experiment-{name.replace('_', '-')}>`"
+    published = "" if claim.citation == "–" else f"; published: {claim.citation}"
+    return f"{link}: {claim.ours}{published}" + ("" if claim.verdict == "holds" else f" ({claim.verdict})")
 
 
 def ledger() -> Ledger:
