@@ -13,8 +13,10 @@ ASSIGNMENTS = {
     "06-sequences": "lnorm.checks.sequences",
     "07-placement": "lnorm.checks.placement",
     "08-going-deep": "lnorm.checks.going_deep",
+    "09-rms-norm": "lnorm.checks.rms_norm",
     "10-sixteen-bits": "lnorm.checks.sixteen_bits",
     "11-fused-kernels": "lnorm.checks.fused_kernels",
+    "12-life-without": "lnorm.checks.life_without",
     "13-after-training": "lnorm.checks.after_training",
     "14-capstone": "lnorm.checks.capstone",
 }
