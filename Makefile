@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN := .venv/bin/python
 READY := .venv/ready
 
-.PHONY: help book serve test fast exercises results lint lock clean
+.PHONY: help book serve test fast exercises results bench lint lock clean
 .DEFAULT_GOAL := help
 
 help:       ## list the targets
@@ -26,6 +26,9 @@ exercises: $(READY)       ## execute solutions/ and make the students' version i
 
 results: $(READY)       ## measure on five seeds what changed, and store it for the book's tables
 	@$(RUN) -m tools.results
+
+bench: $(READY)       ## measure the fused kernels on this machine
+	@.venv/bin/lnorm bench
 
 lint: $(READY)       ## format the code and check style and types
 	@$(RUN) -m ruff format . && $(RUN) -m ruff check --fix . && $(RUN) -m mypy

@@ -136,3 +136,15 @@ def progress() -> None:
         )
     console.print(table)
     console.print("`lnorm check NAME` checks an assignment.")
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option(help="Two shapes and one thread: half a minute.")] = False,
+    out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("results/bench.json"),
+) -> None:
+    """Measure the fused kernels against torch, other libraries and the memory of this machine."""
+    from lnorm.kernels.bench import bench as measure
+    from lnorm.kernels.bench import show
+
+    show(measure(out, quick=quick), console)

@@ -25,7 +25,7 @@ MAY_IMPORT = {
     "museum": {"reference"},
     "broken_runs": {"nn", "data", "training", "probing"},
     "checks": {"checks", "reference", "museum", "broken_runs"},
-    "cli": {"experiments", "checks"},
+    "cli": {"experiments", "checks", "kernels"},
 }
 HEAVY = {"torch", "matplotlib", "sklearn", "scipy", "numba", "triton", "nbgrader"}
 NUMPY_ONLY = {"reference", "checks"}  # checks: but for what an exercise in PyTorch imports inside a function

@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -30,6 +31,17 @@ def like(name: str, value: Any, x: Tensor) -> None:
         raise TypeError(f"{name}: expected a tensor of {x.dtype}, as x is, got {_kind(value)}")
     if value.shape != x.shape:
         raise ValueError(f"{name}: expected the shape of x, {tuple(x.shape)}, got {tuple(value.shape)}")
+
+
+def output(name: str, value: Any, x: Tensor, *inputs: Tensor | None) -> None:
+    """Refuse what cannot take a result like ``x``, and any output at all where a gradient is wanted."""
+    like(name, value, x)
+    if value.device != x.device:
+        raise ValueError(f"{name}: expected a tensor on {x.device}, as x is, got one on {value.device}")
+    if torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in (value, x, *inputs)):
+        raise ValueError(
+            f"{name}: expected None where a gradient is required; use torch.no_grad() or detach the inputs"
+        )
 
 
 def check_eps(eps: Any) -> None:

@@ -23,6 +23,20 @@ def rms_norm(x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
     return (y if weight is None else y * weight.to(wide.dtype)).to(x.dtype)
 
 
+def layer_norm_gelu(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float, approximate: str) -> Tensor:
+    """Return GELU of LayerNorm, in the dtype of ``x``; rounded to it once."""
+    return F.gelu(layer_norm(widen(x), weight, bias, eps), approximate=approximate).to(x.dtype)
+
+
+def rms_norm_int8(x: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
+    """Return RMSNorm in 8 bits, and what each row was divided by. A row that is zero or not finite becomes zeros."""
+    y = rms_norm(widen(x), weight, eps)
+    largest = y.abs().amax(-1, keepdim=True)
+    inverse = 127 / largest
+    q = torch.where((inverse > 0) & inverse.isfinite(), y * inverse, 0).round().to(torch.int8)
+    return q, largest.squeeze(-1) / 127
+
+
 def widen(x: Tensor) -> Tensor:
     """Return ``x`` in the type it is computed in: float32 for half precision, its own otherwise."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

@@ -10,7 +10,7 @@ from kernels_helpers import OPERATORS, every_operator, every_size, numbers  # no
 from torch.nn import functional as F
 
 from lnorm import kernels
-from lnorm.kernels import dispatch, operators
+from lnorm.kernels import operators
 
 
 def float64_inputs(operator):
@@ -70,9 +70,9 @@ def test_memory_layout_does_not_matter_and_nothing_is_written_to(every_size, ope
 
 @every_operator
 @pytest.mark.parametrize("size", ["small", "kernel"])
-def test_an_empty_batch_is_no_error(monkeypatch, operator, size):
+def test_an_empty_batch_is_no_error(request, operator, size):
     if size == "kernel":
-        monkeypatch.setattr(dispatch, "LEAST", dict.fromkeys(dispatch.LEAST, 0))
+        request.getfixturevalue("every_size")
     outputs, gradients = operator.values(operator.inputs(0, 6), operator.cotangents(0, 6))
     assert all(each.shape == (0, 6) for each in outputs)
     assert all(torch.equal(each, torch.zeros_like(each)) for each in gradients)
@@ -142,6 +142,15 @@ def test_wrong_arguments_are_refused_by_name(operator):
     for eps in (-1e-5, float("nan"), float("inf"), "1e-5", None):
         with pytest.raises(ValueError, match=r"^eps: expected .*got "):
             operator.call(x, *others, eps=eps)
+
+
+def test_forward_mode_derivatives_go_to_torch(every_size):  # noqa: F811
+    x, dx = numbers(40, 8, dtype=torch.float64), numbers(40, 8, seed=1, dtype=torch.float64)
+    with torch.autograd.forward_ad.dual_level():
+        y = kernels.layer_norm(torch.autograd.forward_ad.make_dual(x, dx))
+        tangent = torch.autograd.forward_ad.unpack_dual(y).tangent
+    right = (kernels.layer_norm(x + 1e-6 * dx) - kernels.layer_norm(x - 1e-6 * dx)) / 2e-6
+    torch.testing.assert_close(tangent, right, rtol=1e-6, atol=1e-6)
 
 
 def test_the_compiler_sees_torchs_own_operations():
