@@ -48,6 +48,12 @@ def test_every_figure_says_what_it_shows(chapter):
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.md")), ids=lambda path: path.stem)
+def test_no_line_of_prose_is_taken_for_a_comment_or_a_cell_break(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert not re.findall(r"^(?:%|\+ ).*", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "book").glob("*.md")), ids=lambda path: path.stem)
 def test_every_citation_is_in_the_bibliography(page):
     keys = set(re.findall(r"^@\w+\{([\w-]+),", (ROOT / "book" / "references.bib").read_text(), re.MULTILINE))
     for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", page.read_text()):
