@@ -35,6 +35,20 @@ def fingerprint() -> str:
     return digest.hexdigest()
 
 
+def fingerprint_of_frame() -> str:
+    """Return a hash of what every page depends on besides its own text: Sphinx looks at that text alone."""
+    folders = (BOOK / name for name in ("_ext", "_static", "_templates"))
+    files = [
+        ROOT / "_config.yml",
+        ROOT / "_toc.yml",
+        *(file for folder in folders for file in sorted(folder.glob("*.*"))),
+    ]
+    digest = hashlib.sha256(os.environ.get("SITE_URL", "").encode())
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
 def execute(cache: Any, record: Any) -> float:
     """Run one chapter in a kernel of its own and store its outputs; return the seconds it took."""
     from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
@@ -108,13 +122,14 @@ def main() -> None:
         sys.exit(f"book: {error}")
     print("Rendering", flush=True)
     rendered_with = ROOT / "_build" / "rendered.sha256"  # Sphinx itself does not see that outputs changed
-    rebuild = not rendered_with.exists() or rendered_with.read_text() != package
+    made_of = package + fingerprint_of_frame()
+    rebuild = not rendered_with.exists() or rendered_with.read_text() != made_of
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [str(jupyter_book), "build", str(ROOT), "-W", "--keep-going", "--quiet", *(["--all"] if rebuild else [])]
     rendered = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if rendered.returncode:
         sys.exit(f"book: Jupyter Book stopped; warnings count as errors.\n{rendered.stdout}\n{rendered.stderr}")
-    rendered_with.write_text(package)
+    rendered_with.write_text(made_of)
     print(f"The site is in _build/html, open _build/html/index.html ({time.monotonic() - start:.0f} s)")
 
 

@@ -18,6 +18,7 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 REQUIREMENTS = ROOT / "requirements.txt"
 LOG = VENV / "install.log"
+KATEX = "djangocms-katex==1.0.2"  # has KaTeX 0.16.40, its style and its fonts; of the rest of it nothing is used
 
 
 def stop(message: str) -> None:
@@ -109,6 +110,8 @@ def main() -> None:
             "If there is no network, connect once and run the same command again, or set PIP_INDEX_URL or\n"
             f"PIP_FIND_LINKS to a mirror or a folder of wheels. The whole log: {LOG.relative_to(ROOT)}"
         )
+    if not pip("--no-deps", KATEX):
+        stop(f"pip could not install {KATEX}, which renders the book's formulas:\n{reason()}")
     if not pip("--no-deps", "--no-build-isolation", "--editable", str(ROOT)):
         stop(f"the package itself could not be installed:\n{reason()}\nThe whole log: {LOG.relative_to(ROOT)}")
     (VENV / "ready").touch()

@@ -1,7 +1,7 @@
 """Run everything that CI runs, one step after the other, and say at the end what passed.
 
-Tests that are not slow come first among pytest's, so that a mistake shows early. The book is built last; its chapters
-are executed only if `make book` has not done so already.
+Tests that are not slow come first among pytest's, so that a mistake shows early. The book is built late, its chapters
+executed only if `make book` has not done so already; the tests that look at the finished site with a browser come last.
 """
 
 import os
@@ -17,9 +17,10 @@ STEPS = {
     "style": ["ruff", "check", "--quiet", "."],
     "types": ["mypy"],
     "quick tests": [*PYTEST, "-m", "not slow", "tests"],
-    "slow tests": [*PYTEST, "-m", "slow", "--durations=10", "tests"],
+    "slow tests": [*PYTEST, "-m", "slow and not site", "--durations=10", "tests"],
     "solution notebooks": [*PYTEST, "--nbval", "solutions"],
     "book": ["tools.book"],
+    "site": [*PYTEST, "-m", "site", "tests/site"],
 }
 
 

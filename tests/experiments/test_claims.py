@@ -1,4 +1,4 @@
-"""Every experiment makes claims, and a published number names its source. (The book's build runs and checks them all.)"""
+"""Every experiment makes claims, and a published number names its source. The book's build runs and checks them."""
 
 import re
 from pathlib import Path
