@@ -124,6 +124,8 @@ def main() -> None:
     rendered_with = ROOT / "_build" / "rendered.sha256"  # Sphinx itself does not see that outputs changed
     made_of = package + fingerprint_of_frame()
     rebuild = not rendered_with.exists() or rendered_with.read_text() != made_of
+    if rebuild:
+        shutil.rmtree(ROOT / "_build" / "html", ignore_errors=True)  # no page stays that nothing makes any more
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     command = [str(jupyter_book), "build", str(ROOT), "-W", "--keep-going", "--quiet", *(["--all"] if rebuild else [])]
     rendered = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
