@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lnorm import experiments
+from lnorm.checks import ASSIGNMENTS, assignment
 from tools import book
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +30,22 @@ def test_a_chapter_has_its_shape(chapter):
     text = chapter.read_text()
     title = re.search(r"^# (.+)$", text, re.MULTILINE)[1]
     assert title.endswith("?"), "a chapter's title is a question"
-    for part in ("In this chapter", "Predict", "The popular story, corrected", "What to remember", "Further reading"):
+    for part in ("In this chapter", "Predict", "The popular story, corrected", "What to remember"):
         assert part in text, part
+    assert re.findall(r"^## .+$", text, re.MULTILINE)[-2:] == ["## Exercises", "## Further reading"]
     assert 1500 <= len(prose(text)) <= 2600
     remembered = text.split("## What to remember")[1].split("##")[0]
     assert len(re.findall(r"^- ", remembered, re.MULTILINE)) == 5
     assert ".check()" in text, "the build asserts the chapter's claims"
+
+
+@pytest.mark.parametrize("name", ASSIGNMENTS)
+def test_a_chapter_names_every_exercise_of_its_assignment(name):
+    page, heading = ("capstone", "## Your turn") if name == "14-capstone" else (name, "## Exercises")
+    text = (ROOT / "book" / f"{page}.md").read_text().split(heading)[1].split("\n## ")[0]
+    assert f"`jupyter lab exercises/{name}`" in text
+    for exercise in assignment(name):
+        assert re.search(rf"`{exercise.name}\b", text), f"{exercise.name} is not named"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)

@@ -179,6 +179,12 @@ def two_mistakes(*args):
     return dx, dgamma, dbeta
 
 
+def forward_without_keepdims(x, normalized_shape, gamma, beta, eps):
+    """Right shapes on square inputs only."""
+    axes = tuple(range(x.ndim - len(normalized_shape), x.ndim))
+    return gamma * (x - x.mean(axes)) / np.sqrt(x.var(axes) + eps) + beta
+
+
 class TestLayerNorm(Grading):
     assignment = "03-layer-norm"
     correct = {  # noqa: RUF012
@@ -210,6 +216,7 @@ class TestLayerNorm(Grading):
         ("layer_norm_backward", lambda *args: (1.0, 2.0), "expected 3 return values (dx, dgamma, dbeta), got 2 values"),
         ("layer_norm", lambda x, *args: x * np.nan, "not finite"),
         ("layer_norm", lambda x, *args: x[..., :2], "has shape"),
+        ("layer_norm", forward_without_keepdims, "could not be broadcast"),
         ("layer_norm", lambda x, *args: np.array([None, {}], dtype=object), "expected an array of numbers"),
         ("layer_norm", lambda x, *args: x @ np.ones(1000), "in your line `"),
         ("layer_norm", lambda x, s, *args: torch.nn.functional.layer_norm(torch.tensor(x), s), "calls torch.nn.fun"),

@@ -108,6 +108,7 @@ FOLD_GAMMA = Exercise(
     cases=_cases,
     probe=_probe,
     solution=_right,
+    forbids=("lnorm.nn.fold_gain",),
     mistakes={
         "beta forgotten: b is left as it was": _each(lambda gamma, beta, W, b: (W * gamma, b)),
         "beta added to b without going through W": _each(

@@ -127,6 +127,7 @@ LORA_LINEAR = Exercise(
     probe=_probe,
     solution=_lora(),
     explain=_explain,
+    forbids=("lnorm.nn.LoRALinear",),
     mistakes={
         "up drawn at random: the layer does not start as W x + b": _lora("up drawn"),
         "down set to zero instead of up": _lora("down zero"),

@@ -154,6 +154,7 @@ TRAINABLE_PARAMETERS = Exercise(
     probe=_probe,
     solution=_trained(),
     verify=_verify,
+    forbids=("lnorm.nn.norm_parameters", "lnorm.experiments.fine_tuning.chosen"),
     mistakes={
         "everything with one axis, the biases of linear layers included": _changed(
             "norms", lambda model, right: [p for p in model.parameters() if p.ndim == 1]

@@ -120,7 +120,7 @@ SWITCH_NORM = Exercise(
     cases=_cases,
     probe=_probe,
     solution=_switch(),
-    forbids=("lnorm.reference.switch_norm",),
+    forbids=("lnorm.reference.switch_norm", "lnorm.nn.SwitchNorm"),
     mistakes={
         "one shared softmax: the shares of the mean used for the variance too": _switch("one share"),
         "the shares of the variance used for the mean too": _switch("the other share"),

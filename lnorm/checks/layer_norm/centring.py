@@ -42,6 +42,7 @@ RMS_FROM_LN = Exercise(
     cases=_fold_cases,
     probe=_fold_probe,
     solution=lambda W, b: (W - W.mean(axis=0), b - b.mean()),
+    forbids=("lnorm.nn.fold_centring",),
     mistakes={
         "each row of W centred, instead of each column": lambda W, b: (W - W.mean(1, keepdims=True), b - b.mean()),
         "b left as it was": lambda W, b: (W - W.mean(0), b.copy()),

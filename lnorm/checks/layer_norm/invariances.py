@@ -117,9 +117,6 @@ def _compares_whole_output(norm: Answer) -> dict[str, bool]:
     return _invariances()(norm) | {"other rows": bool(np.allclose(norm(x), norm(other)))}
 
 
-_CENTRED = np.random.default_rng(3).normal(size=(4, 6))
-_CENTRED -= _CENTRED.mean(axis=1, keepdims=True)
-
 INVARIANCES = Exercise(
     name="invariances",
     signature="invariances(norm)",

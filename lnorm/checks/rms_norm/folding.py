@@ -129,6 +129,7 @@ FOLD_CENTRING = Exercise(
     cases=_cases,
     probe=_probe,
     solution=_fold(),
+    forbids=("lnorm.nn.fold_centring", "lnorm.nn.fold_gain"),
     mistakes={
         "the embedding left as it was": _fold("no embedding"),
         "each feature of the embedding centred, instead of each token": _fold("by feature"),

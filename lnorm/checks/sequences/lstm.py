@@ -115,6 +115,7 @@ LN_LSTM_CELL = Exercise(
     cases=_cases,
     probe=_probe,
     solution=_cell(),
+    forbids=("lnorm.nn.LayerNormLSTMCell",),
     mistakes={
         "one norm over the sum of both terms, instead of one for each": _cell(one_norm=True),
         "every gate normalized by itself, instead of all four together": _cell(gates_norm=_gate_by_gate),

@@ -122,6 +122,7 @@ LN_RNN_CELL = Exercise(
     cases=_cases,
     probe=_probe,
     solution=_solution,
+    forbids=("lnorm.nn.LayerNormRNNCell",),
     mistakes={
         "one norm over the sum of both terms, instead of one for each": _one_norm_over_the_sum,
         "x and h normalized before the weights, instead of the products": _norm_before_the_weights,
