@@ -65,7 +65,7 @@ def _relative(value: np.ndarray, right: np.ndarray) -> float:
 def variance_by_moments(x: np.ndarray, eps: float = 1e-5) -> Outputs:
     mean = x.mean(axis=-1, keepdims=True)
     mean_square = (x**2).mean(axis=-1, keepdims=True)
-    var = mean_square - mean**2
+    var = mean_square - mean**2  # counter-example: this cancels
     with np.errstate(invalid="ignore"):  # the root of a negative number is NaN
         return {"y": (x - mean) / np.sqrt(var + eps)}
 
@@ -77,7 +77,7 @@ def variance_by_deviations(x: np.ndarray, eps: float = 1e-5) -> Outputs:
 def variance_by_shifted_moments(x: np.ndarray, eps: float = 1e-5) -> Outputs:
     shifted = x - x[..., :1]  # any number near the mean will do
     mean = shifted.mean(axis=-1, keepdims=True)
-    var = (shifted**2).mean(axis=-1, keepdims=True) - mean**2
+    var = (shifted**2).mean(axis=-1, keepdims=True) - mean**2  # no counter-example: shifted first
     return {"y": (shifted - mean) / np.sqrt(var + eps)}
 
 

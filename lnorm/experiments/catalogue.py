@@ -6,12 +6,12 @@ from pathlib import Path
 from types import ModuleType
 
 _FOLDER = Path(__file__).parent
-_MACHINERY = {"__init__", "catalogue", "claim", "results", "ledger"}
+MACHINERY = {"__init__", "catalogue", "claim", "results", "ledger"}
 
 
 def names() -> list[str]:
     """Return the names of all experiments, in alphabetical order."""
-    return sorted({path.stem for path in _FOLDER.glob("*.py")} - _MACHINERY)
+    return sorted({path.stem for path in _FOLDER.glob("*.py")} - MACHINERY)
 
 
 def load(name: str) -> ModuleType:

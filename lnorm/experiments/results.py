@@ -2,6 +2,7 @@
 
 import ast
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import lnorm
-from lnorm.experiments.catalogue import load, names
+from lnorm.experiments.catalogue import MACHINERY, load, names
 from lnorm.experiments.claim import Claim, Measurements
 
 STORED = Path(__file__).parent / "stored"
@@ -130,20 +131,44 @@ def run(
 
 
 def fingerprint(name: str) -> str:
-    """Return a short hash of the code that measures: the lines of the experiment's module, less claims and docstrings.
-
-    It is made from lines, because what `ast` makes of a program differs between versions of Python.
-    """
+    """Return a short hash of the code that measures: the experiment's module and all of the package that it imports."""
     path = load(name).__file__
     assert path is not None  # a module in this package is a file
-    source = Path(path).read_text(encoding="utf-8")
+    found, new = set[Path](), {Path(path)}
+    while new:
+        found |= new
+        new = {other for each in new for other in _imports(each)} - found
+    code = [_measuring_code(each) for each in sorted(found)]
+    return hashlib.sha256("\n".join(code).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def _imports(path: Path) -> frozenset[Path]:
+    """Return the files of the package that a file imports; those that only state and store claims are left out."""
+    package = Path(lnorm.__file__).parent
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lnorm":
+            names |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+    bases = [package.parent.joinpath(*name.split(".")) for name in names]
+    files = {file for base in bases for file in (base.with_suffix(".py"), base / "__init__.py") if file.exists()}
+    machinery = {package / "__init__.py", *(package / "experiments" / f"{each}.py" for each in MACHINERY)}
+    return frozenset(files - machinery)
+
+
+def _measuring_code(path: Path) -> str:
+    """Return the lines of a file, less claims, docstrings, comments and blank lines.
+
+    Lines, because what `ast` makes of a program differs between versions of Python.
+    """
+    source = path.read_text(encoding="utf-8")
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
         docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         if isinstance(node, ast.stmt) and (docstring or (isinstance(node, ast.FunctionDef) and node.name == "claims")):
             last = node.end_lineno or node.lineno
             lines[node.lineno - 1 : last] = [""] * (last - node.lineno + 1)
-    return hashlib.sha256("\n".join(filter(str.strip, lines)).encode()).hexdigest()[:12]
+    return "\n".join(line for line in lines if line.strip() and not line.lstrip().startswith("#"))
 
 
 def stored(name: str) -> Results | None:

@@ -4,6 +4,7 @@ And what nothing may cost: no NaN where the exact answer is finite, and E[x²] -
 """
 
 import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -153,15 +154,16 @@ def test_the_scan_lets_other_variances_pass(line):
 
 
 def test_the_cancelling_variance_is_nowhere_but_as_a_counter_example():
-    """A line that shows it on purpose says so in a comment. The museum and the checks are full of mistakes."""
-    of_mistakes = {PACKAGE / "museum.py", *(PACKAGE / "checks").rglob("*.py")}
-    scanned = sorted(set(PACKAGE.rglob("*.py")) - of_mistakes)
+    """A line that shows it on purpose says so in a comment; in a catalogue of mistakes the function's name does."""
+    scanned = sorted(PACKAGE.rglob("*.py"))
     assert len(scanned) > 40
     for path in scanned:
         source = path.read_text()
         lines = source.splitlines()
         for number in cancelling_variances(source):
-            assert "counter-example" in lines[number - 1], f"{path.relative_to(PACKAGE)}:{number}"
+            *_, function = re.findall(r"def (\w+)", "\n".join(lines[:number])) or [""]
+            marked = function == "_mean_of_squares" or "counter-example" in lines[number - 1]
+            assert marked, f"{path.relative_to(PACKAGE)}:{number}"
 
 
 def test_what_the_cancelling_variance_would_do():

@@ -127,3 +127,26 @@ def test_the_fingerprint_sees_what_measures_and_not_what_is_claimed(tmp_path, mo
         monkeypatch.setattr(results_module, "load", lambda name: types.SimpleNamespace(__file__=str(module)))
         prints.append(results_module.fingerprint("undo"))
     assert prints[0] == prints[1] != prints[2]
+
+
+def test_the_fingerprint_sees_the_parts_of_the_package_that_measure(tmp_path, monkeypatch):
+    package = tmp_path / "lnorm"
+    for part in ("nn", "experiments"):
+        (package / part).mkdir(parents=True)
+        (package / part / "__init__.py").write_text("")
+    monkeypatch.setattr(results_module.lnorm, "__file__", str(package / "__init__.py"))
+    module, norm, other = package / "experiments" / "x.py", package / "nn" / "norm.py", package / "nn" / "other.py"
+    module.write_text("from lnorm.nn import norm\n\ndef run(seed):\n    return norm.f(seed)\n")
+    monkeypatch.setattr(results_module, "load", lambda name: types.SimpleNamespace(__file__=str(module)))
+
+    def after(file, text):
+        file.write_text(text)
+        results_module._imports.cache_clear()
+        return results_module.fingerprint("x")
+
+    first = after(norm, "f = float\n")
+    assert after(norm, "# a comment\nf = float\n") == first
+    assert after(other, "g = int\n") == first, "nothing imports it"
+    assert after(norm, "f = int\n") != first
+    monkeypatch.undo()
+    results_module._imports.cache_clear()

@@ -84,7 +84,8 @@ def _with(
 
 
 def _one_pass(x: Any) -> Any:
-    return np.mean(x**2, (0, 2, 3), keepdims=True) - np.mean(x, (0, 2, 3), keepdims=True) ** 2
+    axes = (0, 2, 3)
+    return np.mean(x**2, axes, keepdims=True) - np.mean(x, axes, keepdims=True) ** 2  # counter-example: this cancels
 
 
 def _scrambled(x: Any, gamma: Any, beta: Any, eps: float) -> Any:

@@ -176,7 +176,7 @@ class _TestsWithUnrooted(_ByHand):
 
 class _OnePass(_ByHand):
     def variance(self, x: Any) -> Any:
-        return np.mean(x**2, axis=0) - np.mean(x, axis=0) ** 2
+        return np.mean(x**2, axis=0) - np.mean(x, axis=0) ** 2  # counter-example: this cancels
 
 
 class _MomentumSwapped(_ByHand):

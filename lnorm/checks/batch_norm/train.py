@@ -147,7 +147,7 @@ BATCH_NORM_TRAIN = Exercise(
         ),
         "mean and var returned in the opposite order": _wrong(returned=lambda mean, var, eps: (var, mean)),
         "variance as E[x²] − E[x]², which cancels for features far from zero": _wrong(
-            variance=lambda x: np.mean(x**2, axis=0) - np.mean(x, axis=0) ** 2
+            variance=lambda x: np.mean(x**2, axis=0) - np.mean(x, axis=0) ** 2  # counter-example: this cancels
         ),
         "x overwritten in place": _in_place,
     },

@@ -20,7 +20,7 @@ def _norm(variance: Callable[[np.ndarray], np.ndarray]) -> Answer:
 
 
 def _one_pass(x: np.ndarray) -> np.ndarray:
-    return np.mean(x * x, -1, keepdims=True) - np.mean(x, -1, keepdims=True) ** 2
+    return np.mean(x * x, -1, keepdims=True) - np.mean(x, -1, keepdims=True) ** 2  # counter-example: this cancels
 
 
 def _welford(x: np.ndarray) -> np.ndarray:

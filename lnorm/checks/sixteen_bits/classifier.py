@@ -16,7 +16,7 @@ def _mean(x: np.ndarray) -> np.ndarray:
 
 
 def _one_pass(x: np.ndarray) -> np.ndarray:
-    return _mean(x * x) - _mean(x) ** 2
+    return _mean(x * x) - _mean(x) ** 2  # counter-example: this cancels
 
 
 def _two_passes(x: np.ndarray) -> np.ndarray:

@@ -129,7 +129,7 @@ def _sum_stored_in_half(x: Any, gamma: Any, beta: Any, eps: float) -> Any:
 def _one_pass(x: Any, gamma: Any, beta: Any, eps: float) -> Any:
     wide = x.astype(np.float32)
     mean = wide.mean(-1, keepdims=True)
-    var = np.mean(wide**2, -1, keepdims=True) - mean**2
+    var = np.mean(wide**2, -1, keepdims=True) - mean**2  # counter-example: this cancels
     return ((wide - mean) / np.sqrt(var + np.float32(eps)) * gamma + beta).astype(HALF)
 
 

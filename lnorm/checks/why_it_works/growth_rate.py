@@ -50,9 +50,13 @@ def _normal_mean(values: np.ndarray) -> Any:
     return np.average(np.broadcast_to(values, _Z.shape), weights=_DENSITY)
 
 
+def _normal_variance(values: np.ndarray) -> Any:
+    return _normal_mean((values - _normal_mean(values)) ** 2)
+
+
 def _rate(
     numerator: Callable[..., Any] = lambda s, f, df: s**2 * _normal_mean(df**2),
-    denominator: Callable[..., Any] = lambda f: _normal_mean(f**2) - _normal_mean(f) ** 2,
+    denominator: Callable[..., Any] = _normal_variance,
     result: Callable[[Any], Any] = lambda rate: rate,
     scale: Callable[[float], float] = lambda s: s,
 ) -> Answer:
@@ -87,7 +91,7 @@ BN_GROWTH_RATE = Exercise(
             denominator=lambda f: _normal_mean(f**2)
         ),
         "the standard deviation of f instead of its variance": _rate(
-            denominator=lambda f: np.sqrt(_normal_mean(f**2) - _normal_mean(f) ** 2)
+            denominator=lambda f: np.sqrt(_normal_variance(f))
         ),
         "no division by the variance of f": _rate(denominator=lambda f: 1.0),
         "the square of the mean derivative instead of the mean of its square": _rate(
@@ -95,7 +99,7 @@ BN_GROWTH_RATE = Exercise(
         ),
         "the mean size of the derivative, not squared": _rate(lambda s, f, df: s**2 * _normal_mean(np.abs(df))),
         "the variance of the derivative instead of its mean square": _rate(
-            lambda s, f, df: s**2 * (_normal_mean(df**2) - _normal_mean(df) ** 2)
+            lambda s, f, df: s**2 * _normal_variance(df)
         ),
         "f instead of its derivative above the line": _rate(lambda s, f, df: s**2 * _normal_mean(f**2)),
         "the root: the growth of the size of the gradient, not of its square": _rate(result=np.sqrt),
